@@ -1,0 +1,253 @@
+"""From any array to a job: which axes share a statistic, which an affine pair, and how the kernels walk over them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels.job import AFFINE, ALONG, COUNTS, FOLD, LENGTH, OFFSET, X
+
+Array = NDArray[Any]
+Ints = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A norm's answers for one shape: the axes that share a statistic, those that index the affine pair, the groups."""
+
+    reduced: Ints
+    affine: Ints
+    groups: int = 0  # of channels, where the one affine axis is split (group norm); 0 where it is not
+
+    def statistic_shape(self, shape: Ints) -> Ints:
+        """The shape of mean and rstd for an input of `shape`."""
+        return tuple(
+            self.groups if self.groups and axis in self.affine else length
+            for axis, length in enumerate(shape)
+            if axis not in self.reduced
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A job for the kernels, and how results come back from it."""
+
+    columns: bool  # the family: is the innermost run kept?
+    job: NDArray[np.int64]
+    size: int  # elements
+    statistics: int  # of them in the kernels' arrays: one per kept position, or per column
+    fold: int  # columns that share one
+    statistic_shape: Ints  # in the kernels' order …
+    statistic_axes: Ints  # … and the transposition to the order of the array
+    parameter_axes: Ints | None  # the transposition that brings weight and bias into the kernels' order
+
+    def parameter_in(self, parameter: Array) -> Array:
+        """A weight or bias, flat in the kernels' order."""
+        if self.parameter_axes is not None:
+            parameter = parameter.transpose(self.parameter_axes)
+        return flat(np.ascontiguousarray(parameter))
+
+    def parameter_out(self, values: Array, shape: Ints) -> Array:
+        """The gradient of a parameter, in the order of the array."""
+        if self.parameter_axes is None:
+            return values.reshape(shape)
+        ordered = values.reshape([shape[i] for i in self.parameter_axes])
+        return ordered.transpose([self.parameter_axes.index(i) for i in range(len(shape))])
+
+    def statistic_in(self, statistic: Array) -> Array:
+        """A mean or rstd, flat in the kernels' order, repeated for the columns that share it."""
+        ordered = statistic.transpose([self.statistic_axes.index(i) for i in range(statistic.ndim)])
+        return np.repeat(np.ascontiguousarray(ordered, np.float64).ravel(), self.fold)
+
+    def statistic_out(self, values: Array) -> Array:
+        """A statistic, in the order of the array."""
+        return values[:: self.fold].reshape(self.statistic_shape).transpose(self.statistic_axes)
+
+
+@dataclass
+class _Axis:
+    """One axis on its way into a job: its role, and its stride in every array (the affine pair's first)."""
+
+    length: int
+    reduced: bool
+    strides: list[int]
+    position: int  # in the statistic where kept, in the affine pair where reduced
+
+    def continues(self, inner: _Axis) -> bool:
+        """Whether this axis and `inner`, which lies inside it, can be walked as one."""
+        return self.reduced == inner.reduced and all(
+            a == b * inner.length for a, b in zip(self.strides, inner.strides, strict=True)
+        )
+
+    def joined(self, inner: _Axis) -> _Axis:
+        return _Axis(self.length * inner.length, self.reduced, inner.strides, inner.position)
+
+
+@lru_cache(maxsize=1024)
+def parse_layout(layout: str | None, ndim: int) -> int:
+    """The channel axis that a layout names; the batch axis is `layout.index("N")`, and 0 for None."""
+    return 1 if layout is None else layout.index("C")
+
+
+@lru_cache(maxsize=4096)
+def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) -> Plan | None:
+    """The plan of arrays with these strides (in elements, a tuple per line of the job from X on, AFFINE left out).
+
+    None where no axis, or more than two outer axes of one role, can be walked as they lie: then the arrays are to be copied.
+    """
+    axes = _axes(shape, strides, roles)
+    if axes is None:
+        return None
+    outer, inner, fold = axes
+    kept_order = [a.position for a in [*outer, inner] if not a.reduced]
+    parameter_order = [a.position for a in [*outer, inner] if a.reduced]
+    lengths = roles.statistic_shape(shape)
+    if not roles.groups and roles.affine == roles.reduced:
+        _number_affine(outer, inner)
+    levels = {False: _merged([a for a in outer if not a.reduced]), True: _merged([a for a in outer if a.reduced])}
+    while levels[inner.reduced] and fold == 1 and levels[inner.reduced][-1].continues(inner):
+        inner = levels[inner.reduced].pop().joined(inner)
+    if any(len(level) > 2 for level in levels.values()):
+        return None
+    job = _job(levels[False], levels[True], inner, fold, shape, strides, options)
+    statistics = elements(lengths) * fold
+    return Plan(
+        columns=not inner.reduced,
+        job=job,
+        size=elements(shape),
+        statistics=statistics,
+        fold=fold,
+        statistic_shape=tuple(lengths[i] for i in kept_order),
+        statistic_axes=tuple(int(i) for i in np.argsort(kept_order)),
+        parameter_axes=tuple(parameter_order) if roles.affine == roles.reduced and len(parameter_order) > 1 else None,
+    )
+
+
+def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[_Axis], _Axis, int] | None:
+    """The axes outside the run, outermost first; the run's; and how many neighbours in a kept run share a statistic."""
+    axes = []
+    kept = reduced = 0
+    for i, length in enumerate(shape):
+        is_reduced = i in roles.reduced
+        steps = [int(i in roles.affine), *(s[i] for s in strides)]
+        axes.append(_Axis(length, is_reduced, steps, reduced if is_reduced else kept))
+        reduced, kept = reduced + is_reduced, kept + (not is_reduced)
+    runs = [a for a in axes if a.length > 1 and all(s == 1 for s in a.strides[1:])]
+    if any(a.length > 1 for a in axes) and not runs:
+        return None
+    inner = runs[-1] if runs else axes[-1]
+    fold = 1
+    if roles.groups:
+        channels = axes[roles.affine[0]]
+        fold = channels.length // roles.groups
+        if channels is not inner:
+            axes.remove(channels)
+            outside = [s * fold for s in channels.strides]
+            axes.append(_Axis(roles.groups, False, outside, channels.position))
+            axes.append(_Axis(fold, True, channels.strides, reduced))
+            fold = 1
+    outer = [a for a in axes if a is not inner]
+    # Longest strides outermost; axes of length 1 may lie anywhere, and outermost they are in nobody's way.
+    outer.sort(key=lambda a: (a.length > 1, -abs(a.strides[1])))
+    return outer, inner, fold
+
+
+def _number_affine(outer: list[_Axis], inner: _Axis) -> None:
+    """Give the reduced axes the strides of an affine pair that was brought into their order."""
+    step = 1
+    for axis in [inner, *reversed(outer)]:
+        if axis.reduced:
+            axis.strides = [step, *axis.strides[1:]]
+            step *= axis.length
+
+
+def _merged(axes: list[_Axis]) -> list[_Axis]:
+    """Neighbours joined wherever every array lets them."""
+    result: list[_Axis] = []
+    for axis in axes:
+        if axis.length == 1:
+            continue
+        if result and result[-1].continues(axis):
+            result[-1] = result[-1].joined(axis)
+        else:
+            result.append(axis)
+    return result
+
+
+def _job(
+    kept: list[_Axis], reduced: list[_Axis], inner: _Axis, fold: int, shape: Ints, strides: tuple[Ints, ...], options: Ints
+) -> NDArray[np.int64]:
+    job = np.zeros((X + 1 + len(strides), 6), np.int64)
+    job[COUNTS, :4] = 1
+    job[COUNTS, LENGTH], job[COUNTS, FOLD] = inner.length, fold
+    job[COUNTS + 1, : len(options)] = options
+    # A lone outer axis is the inner one of its pair, so that its index needs no division.
+    for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
+        for column, axis in enumerate(level, first):
+            job[COUNTS, column] = axis.length
+            for line, stride in zip(_lines(strides), axis.strides, strict=True):
+                job[line, column] = stride
+    for line, stride in zip(_lines(strides), inner.strides, strict=True):
+        job[line, ALONG] = stride
+    for line, steps in zip(_lines(strides)[1:], strides, strict=True):
+        job[line, OFFSET] = -sum(s * (n - 1) for s, n in zip(steps, shape, strict=True) if s < 0)
+    return job
+
+
+def _lines(strides: tuple[Ints, ...]) -> list[int]:
+    """The lines of a job that hold strides, in the order in which an axis keeps them: the affine pair's first."""
+    return [AFFINE, X, *range(AFFINE + 1, AFFINE + len(strides))]
+
+
+# -- Flat views ----------------------------------------------------------------------------------------------------
+
+_C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
+
+
+class _Memory:
+    """Memory that NumPy may look at as an array."""
+
+    def __init__(self, address: int, dtype: str, size: int) -> None:
+        self.__array_interface__ = {"data": (address, False), "typestr": dtype, "shape": (size,), "version": 3}
+
+
+def flat(array: Array) -> Array:
+    """All the memory that an array spans as one writable 1-D array, lowest address first, without a copy.
+
+    Writable also where the array is not, for that is a type of its own to Numba: every kernel would compile twice. Kernels
+    write to nothing but results.
+    """
+    if array.flags.num & (_C_CONTIGUOUS | _WRITEABLE) == _C_CONTIGUOUS | _WRITEABLE:
+        return array.ravel()
+    low = high = array.__array_interface__["data"][0]
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        low += min(0, (length - 1) * stride)
+        high += max(0, (length - 1) * stride)
+    return np.asarray(_Memory(low, array.dtype.str, (high - low) // array.itemsize + 1))
+
+
+def element_strides(array: Array) -> Ints:
+    """The strides of an aligned array, in elements."""
+    itemsize = array.itemsize
+    return tuple(stride // itemsize for stride in array.strides)
+
+
+def walkable(array: Array) -> bool:
+    """Whether the strides are whole elements, each at an address that suits the dtype."""
+    return bool(array.flags.num & _ALIGNED) and all(stride % array.itemsize == 0 for stride in array.strides)
+
+
+def dense_like(x: Array, value: Array) -> Array:
+    """A copy of `value` with the memory order that `np.empty_like(x)` gives."""
+    copy = np.empty_like(x, dtype=x.dtype, subok=False)
+    np.copyto(copy, value)
+    return copy
+
+
+def elements(shape: Ints) -> int:
+    return math.prod(shape)

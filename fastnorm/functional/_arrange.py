@@ -1,0 +1,87 @@
+"""Brings the arrays of a call and a plan together: copies those that cannot be walked as they lie, on purpose, here only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._layout import Plan, Roles, dense_like, element_strides, flat, plan, walkable
+
+Array = NDArray[Any]
+
+# Results larger than this are stored past the cache.
+_STREAMING_BYTES = 16 << 20
+
+
+class Arranged(NamedTuple):
+    """A plan, and the flat arrays that fit it."""
+
+    plan: Plan
+    x: Array
+    beside: Array  # the second input, or one of size 0
+    results: list[Array]
+    shaped: list[Array]  # the results as they were before they were flattened
+    given: list[Array | None]  # the caller's
+
+    def given_back(self) -> list[Array]:
+        """The results; what was written beside the caller's arrays is copied into them."""
+        returned = []
+        for target, written in zip(self.given, self.shaped, strict=True):
+            if target is not None and target is not written:
+                np.copyto(target, written)
+            returned.append(written if target is None else target)
+        return returned
+
+
+def arrange(x: Array, beside: Array | None, given: list[Array | None], roles: Roles, options: tuple[int, ...]) -> Arranged:
+    """A plan for x, an input beside it, and results (the caller's, or None for new ones).
+
+    `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
+    """
+    streaming = x.nbytes > _STREAMING_BYTES
+    options = (options[0], options[1], int(streaming), *options[2:])
+    if all(r is None for r in given) or _separate(x, beside, given):
+        results = [np.empty_like(x) if r is None else r for r in given]
+        found = plan(x.shape, _strides(x, beside, results[0]), roles, options)
+        if found is not None and all(r.strides == results[0].strides for r in results[1:]):
+            return _flattened(found, x, beside, results, given)
+    dense = dense_like(x, x)
+    if beside is not None:
+        beside = dense_like(dense, beside)
+    results = [np.empty_like(dense) for _ in given]
+    found = plan(x.shape, _strides(dense, beside, results[0]), roles, options)
+    assert found is not None, "dense arrays of one order can always be walked"
+    return _flattened(found, dense, beside, results, given)
+
+
+def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, ...], ...]:
+    """Strides in the order of a job's lines: x, the result, the input beside x."""
+    if beside is None:
+        return element_strides(x), element_strides(result)
+    return element_strides(x), element_strides(result), element_strides(beside)
+
+
+def _flattened(
+    found: Plan, x: Array, beside: Array | None, results: list[Array], given: list[Array | None]
+) -> Arranged:
+    other = np.empty(0, x.dtype) if beside is None else flat(beside)
+    return Arranged(found, flat(x), other, [flat(r) for r in results], results, given)
+
+
+def _separate(x: Array, beside: Array | None, given: list[Array | None]) -> bool:
+    """Whether the results can be walked, and written without changing an input that is still to be read.
+
+    A result may be an input itself, element for element: what is read there was read before it is written.
+    """
+    inputs = [x] if beside is None else [x, beside]
+    results = [r for r in given if r is not None]
+    for i, r in enumerate(results):
+        if not walkable(r) or r.dtype != x.dtype or any(np.may_share_memory(r, other) for other in results[:i]):
+            return False
+        for a in inputs:
+            same = a.strides == r.strides and a.__array_interface__["data"] == r.__array_interface__["data"]
+            if np.may_share_memory(a, r) and not same:
+                return False
+    return True

@@ -1,0 +1,112 @@
+"""Instance norm: mean and variance of each channel of each sample, an affine pair per channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..kernels.activations import CODES
+from . import _roles, _running
+from ._forward import Array, normalize, standardize
+
+
+def instance_norm(
+    x: Array,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    layout: str | None = None,
+    activation: str | None = None,
+    out: Array | None = None,
+    return_stats: bool = False,
+) -> Any:
+    r"""Normalize each channel of each sample to mean 0 and variance 1, then scale and shift every channel.
+
+    .. math:: y = \mathrm{activation}\left(\frac{x - \mathrm{mean}_{nc}}{\sqrt{\mathrm{var}_{nc} + \mathrm{eps}}} \cdot
+              \mathrm{weight}_c + \mathrm{bias}_c\right)
+
+    Parameters
+    ----------
+    x : float32 or float64 array with an axis of samples, one of C channels and others to average over, of any strides
+    running_mean, running_var : float32 or float64 arrays of shape (C,), optional
+        Used where `use_input_stats` is False; else updated in place with the mean over the samples of their statistics.
+    weight, bias : arrays of shape (C,), optional
+    use_input_stats : bool
+        Whether to use the sample's own statistics (True) or the running ones.
+    momentum : float
+        The share of this input in the running statistics.
+    eps : float
+        Added to the biased variance, inside the square root.
+    layout : str, optional
+        The axes, a capital letter each, with one N and one C, such as "NHWC"; None means channels at axis 1.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
+    out : array of x's shape and dtype, optional
+        Where to write y; it may be x itself.
+    return_stats : bool
+        Whether to return what `instance_norm_backward` takes.
+
+    Returns
+    -------
+    y : array with x's dtype, shape and memory order
+    mean, rstd : float64 arrays of shape (N, C)
+        Only with `return_stats=True`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type, dtype, shape or value; nothing has been written, running statistics included.
+
+    References
+    ----------
+    Ulyanov, Vedaldi, Lempitsky, "Instance Normalization", 2016, https://arxiv.org/abs/1607.08022
+
+    Examples
+    --------
+    >>> import numpy as np, fastnorm
+    >>> x = np.array([[[1, 2, 3], [0, 0, 6]]], np.float32)
+    >>> fastnorm.instance_norm(x).round(3)
+    array([[[-1.225,  0.   ,  1.225],
+            [-0.707, -0.707,  1.414]]], dtype=float32)
+    """
+    x = _checks.array(x, "x")
+    roles, shape, why = _roles.channels(x.shape, layout, True)
+    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why)
+    code, eps, momentum = _checks.activation(activation, CODES), _checks.eps(eps), _checks.momentum(momentum)
+    out = _checks.result(out, "out", x)
+    running = _running.checked(running_mean, running_var, shape, why, use_input_stats)
+    if not use_input_stats:
+        if running is None:
+            raise ValueError("use_input_stats is False but running_mean is None, expected running statistics to use")
+        inference = _roles.for_inference(x.shape, x.strides, layout)
+        y = standardize(x, inference, *running.for_inference(), weight, bias, eps, code, out)
+        if not return_stats:
+            return y
+        samples = x.shape[_checks.layout(layout, x.ndim)[0]]
+        mean, rstd = running.mean.astype(np.float64), 1 / np.sqrt(running.var.astype(np.float64) + eps)
+        return y, np.tile(mean, (samples, 1)), np.tile(rstd, (samples, 1))
+    count = _roles.elements_per_statistic(x.shape, roles)
+    if count == 0:
+        raise ValueError(f"x has shape {x.shape}, with no element to average over in a channel of a sample")
+    wanted = return_stats or running is not None
+    y, statistics = normalize(x, roles, weight, bias, eps, code, out, statistics=wanted)
+    if running is not None and x.size > 0:
+        sample, channel = _checks.layout(layout, x.ndim)
+        across = 0 if sample < channel else 1
+        running.update(statistics.mean.mean(across), statistics.variance.mean(across), count, momentum)
+    if not return_stats:
+        return y
+    return y, _samples_first(statistics.mean, layout, x.ndim), _samples_first(statistics.rstd, layout, x.ndim)
+
+
+def _samples_first(statistic: Array, layout: str | None, ndim: int) -> Array:
+    """(N, C), also where the layout names the channels before the samples."""
+    sample, channel = _checks.layout(layout, ndim)
+    return statistic if sample < channel else statistic.T

@@ -1,0 +1,75 @@
+"""Layer norm: mean and variance over any axes of each sample, an affine pair per position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _checks
+from ..kernels.activations import CODES
+from . import _roles
+from ._forward import Array, normalize
+
+
+def layer_norm(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    out: Array | None = None,
+    return_stats: bool = False,
+) -> Any:
+    r"""Normalize x over `axis` to mean 0 and variance 1, then scale and shift every position.
+
+    .. math:: y = \mathrm{activation}\left(\frac{x - \mathrm{mean}}{\sqrt{\mathrm{var} + \mathrm{eps}}} \cdot
+              \mathrm{weight} + \mathrm{bias}\right)
+
+    Parameters
+    ----------
+    x : float32 or float64 array of any shape and strides
+    weight, bias : arrays of the shape of the normalized axes, in the order of the array, optional
+    axis : int or tuple of ints
+        The axes that share a statistic, in any place: `axis=1` normalizes the channels of an NCHW array.
+    eps : float
+        Added to the biased variance, inside the square root.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
+    out : array of x's shape and dtype, optional
+        Where to write y; it may be x itself.
+    return_stats : bool
+        Whether to return what `layer_norm_backward` takes.
+
+    Returns
+    -------
+    y : array with x's dtype, shape and memory order
+    mean, rstd : float64 arrays shaped like x without `axis`
+        Only with `return_stats=True`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type, dtype, shape or value; nothing has been written.
+
+    References
+    ----------
+    Ba, Kiros, Hinton, "Layer Normalization", 2016, https://arxiv.org/abs/1607.06450
+
+    Examples
+    --------
+    >>> import numpy as np, fastnorm
+    >>> x = np.array([[4, 3, 2], [3, 3, 2], [2, 2, 2]], np.float32)
+    >>> fastnorm.layer_norm(x).round(3)
+    array([[ 1.225,  0.   , -1.225],
+           [ 0.707,  0.707, -1.414],
+           [ 0.   ,  0.   ,  0.   ]], dtype=float32)
+    """
+    x = _checks.array(x, "x")
+    roles, shape, why = _roles.trailing(x.shape, axis)
+    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why)
+    code = _checks.activation(activation, CODES)
+    y, statistics = normalize(
+        x, roles, weight, bias, _checks.eps(eps), code, _checks.result(out, "out", x), statistics=return_stats
+    )
+    return (y, statistics.mean, statistics.rstd) if return_stats else y

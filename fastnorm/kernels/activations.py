@@ -1,0 +1,191 @@
+"""The activation fused into a norm: in-place loops over one block, forward and backward.
+
+gelu, gelu_tanh and silu are z·G(z) with G the distribution function of an even density D. They are computed
+from the tail T = 1 - G and from D at a = |z|, where nothing overflows and little cancels:
+
+    G(z)        = T(a) if z < 0 else 1 - T(a)
+    z·G(z)      = max(z, 0) - a·T(a)
+    (z·G(z))'   = w if z < 0 else 1 - w,  w = T(a) - a·D(a)
+"""
+
+import math
+
+from .._jit import step
+from .vecmath import at_most, fma, logistic_tail, normal_tail, tanh
+
+NONE = 0
+RELU = 1
+GELU = 2
+GELU_TANH = 3
+SILU = 4
+SIGMOID = 5
+TANH = 6
+
+CODES = {
+    None: NONE,
+    "relu": RELU,
+    "gelu": GELU,
+    "gelu_tanh": GELU_TANH,
+    "silu": SILU,
+    "sigmoid": SIGMOID,
+    "tanh": TANH,
+}
+
+
+# -- Distributions: (T(a), D(a)) for a >= 0 ------------------------------------------------------------------
+
+
+@step
+def _logistic(a):
+    """T = 1/(1 + e^a)."""
+    tail = logistic_tail(a)
+    return tail, fma(-tail, tail, tail)
+
+
+_LINEAR = 2 * math.sqrt(2 / math.pi)
+_CUBIC = 0.044715 * _LINEAR
+
+
+@step
+def _tanh_logistic(a):
+    """T = (1 - tanh u)/2 = 1/(1 + e^2u) with 2u = 2·√(2/π)·(a + 0.044715·a³): near the normal tail."""
+    real = type(a)
+    linear, cubic = real(_LINEAR), real(_CUBIC)
+    square = a * a
+    tail, density = _logistic(a * fma(cubic, square, linear))
+    return tail, density * fma(real(3) * cubic, square, linear)
+
+
+# -- One value -----------------------------------------------------------------------------------------------
+
+
+@step
+def _magnitude(z):
+    """|z|, but finite: at 1024 every tail is 0 in both dtypes, and so is its product with a."""
+    return at_most(type(z)(1024), abs(z))
+
+
+@step
+def _below_or_above(z, w):
+    """w if z < 0, else 1 - w."""
+    return w if z < type(z)(0) else type(z)(1) - w
+
+
+@step
+def _identity_derivative(z):
+    return type(z)(1)
+
+
+@step
+def _relu(z):
+    zero = type(z)(0)
+    return zero if z < zero else z
+
+
+@step
+def _relu_derivative(z):
+    return type(z)(0) if z <= type(z)(0) else type(z)(1)
+
+
+@step
+def _sigmoid(z):
+    return _below_or_above(z, logistic_tail(_magnitude(z)))
+
+
+@step
+def _sigmoid_derivative(z):
+    return _logistic(_magnitude(z))[1]
+
+
+@step
+def _tanh_derivative(z):
+    """tanh z = 2·sigmoid(2z) - 1; as 1 - tanh² it would cancel."""
+    return type(z)(4) * _sigmoid_derivative(type(z)(2) * z)
+
+
+def _gated(distribution):
+    """(z·G(z), its derivative)."""
+
+    @step
+    def value(z):
+        a = _magnitude(z)
+        tail, _ = distribution(a)
+        return fma(-a, tail, _relu(z))
+
+    @step
+    def derivative(z):
+        a = _magnitude(z)
+        tail, density = distribution(a)
+        return _below_or_above(z, fma(-a, density, tail))
+
+    return value, derivative
+
+
+# -- One block: a loop per activation, so that each is vectorised --------------------------------------------
+
+
+def _forward(value):
+    @step
+    def loop(block):
+        for i in range(block.size):
+            block[i] = value(block[i])
+
+    return loop
+
+
+def _backward(derivative):
+    @step
+    def loop(dy, z):
+        for i in range(z.size):
+            z[i] = dy[i] * derivative(z[i])
+
+    return loop
+
+
+def _both(value, derivative):
+    return _forward(value), _backward(derivative)
+
+
+_identity_backward = _backward(_identity_derivative)
+_relu_forward, _relu_backward = _both(_relu, _relu_derivative)
+_gelu_forward, _gelu_backward = _both(*_gated(normal_tail))
+_gelu_tanh_forward, _gelu_tanh_backward = _both(*_gated(_tanh_logistic))
+_silu_forward, _silu_backward = _both(*_gated(_logistic))
+_sigmoid_forward, _sigmoid_backward = _both(_sigmoid, _sigmoid_derivative)
+_tanh_forward, _tanh_backward = _both(tanh, _tanh_derivative)
+
+
+@step
+def activate(block, code):
+    """z → act(z), in place over a 1-D C-contiguous block."""
+    if code == RELU:
+        _relu_forward(block)
+    elif code == GELU:
+        _gelu_forward(block)
+    elif code == GELU_TANH:
+        _gelu_tanh_forward(block)
+    elif code == SILU:
+        _silu_forward(block)
+    elif code == SIGMOID:
+        _sigmoid_forward(block)
+    elif code == TANH:
+        _tanh_forward(block)
+
+
+@step
+def activate_backward(dy, z, code):
+    """z → dy·act'(z), in place over a 1-D C-contiguous block z; dy, of its shape and dtype, is only read."""
+    if code == NONE:
+        _identity_backward(dy, z)
+    elif code == RELU:
+        _relu_backward(dy, z)
+    elif code == GELU:
+        _gelu_backward(dy, z)
+    elif code == GELU_TANH:
+        _gelu_tanh_backward(dy, z)
+    elif code == SILU:
+        _silu_backward(dy, z)
+    elif code == SIGMOID:
+        _sigmoid_backward(dy, z)
+    elif code == TANH:
+        _tanh_backward(dy, z)

@@ -1,0 +1,322 @@
+"""What every layer shares: parameters, train and eval, what backward needs, state dicts, and the repr."""
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .. import _checks
+
+Array = NDArray[Any]
+Needs = tuple[bool, bool, bool]
+_Self = TypeVar("_Self", bound="Layer")
+
+
+class IncompatibleKeys(NamedTuple):
+    """The keys that `load_state_dict(state, strict=False)` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Layer(ABC):
+    """A normalization with its parameters, and in training what its backward needs.
+
+    `y = layer(x)` normalizes. In training it also keeps a reference to x and the statistics, so that
+    `dx = layer.backward(dy)` can follow; x must not change in between. A call in evaluation keeps nothing.
+
+    Attributes
+    ----------
+    weight, bias : array or None
+        The parameters, of the layer's dtype. They may be updated in place.
+    training : bool
+        True at first; set by `train` and `eval`.
+    grads : dict of str to array
+        What the last `backward` left: the gradients of the parameters, under their names. Each `backward`
+        overwrites them; nothing accumulates.
+    """
+
+    _place: ClassVar[str]  # the argument that says along which axes of x the layer's sizes lie
+    _buffers: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, sizes: tuple[int, ...], axes: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike
+    ) -> None:
+        self.dtype = _float_dtype(dtype)
+        self.weight: Array | None = np.ones(sizes, self.dtype) if affine else None
+        self.bias: Array | None = np.zeros(sizes, self.dtype) if affine and bias else None
+        self.grads: dict[str, Array] = {}
+        self.training = True
+        self._sizes, self._axes = sizes, axes
+        self._saved: tuple[Array, ...] | None = None
+
+    # What a layer adds -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _forward(self, x: Array) -> Any:
+        """y, or in training y and the statistics its backward takes."""
+
+    @abstractmethod
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+        """The gradients (dx, dweight, dbias), from x and the statistics that came with its y."""
+
+    @abstractmethod
+    def _extra_repr(self) -> str:
+        """The arguments as PyTorch shows them."""
+
+    # Forward and backward ----------------------------------------------------------------------------------
+
+    def __call__(self, x: Array) -> Array:
+        """Normalize x; in training, keep what `backward` needs.
+
+        Parameters
+        ----------
+        x : array of floats
+            Of the sizes, along the layer's axes, that the layer was made for.
+
+        Returns
+        -------
+        array of x's shape, dtype and memory order
+        """
+        if self.weight is None:
+            self._check_sizes(x)
+        y = self._forward(x)
+        self._saved = None
+        if self.training:
+            y, *stats = y
+            self._saved = (x, *stats)
+        return y  # type: ignore[no-any-return]
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx of the last call, and leave the parameters' gradients in `grads` in place of older ones.
+
+        Parameters
+        ----------
+        dy : array of x's shape
+            The gradient of the loss with respect to the result of the last call, which was in training.
+
+        Returns
+        -------
+        array of x's shape, dtype and memory order
+            The gradient of the loss with respect to x.
+
+        Raises
+        ------
+        RuntimeError
+            If the last call was not in training, or there was none.
+        """
+        if self._saved is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward has no call in training to go back through: "
+                f"call layer.train() and y = layer(x) before layer.backward(dy)"
+            )
+        needs = (True, self.weight is not None, self.bias is not None)
+        dx, dweight, dbias = self._backward(dy, self._saved, needs)
+        grads = {"weight": dweight, "bias": dbias}
+        self.grads = {name: grads[name] for name in self.parameters()}
+        return dx  # type: ignore[no-any-return]
+
+    def _check_sizes(self, x: Array) -> None:
+        """Hold x to the layer's sizes where there is no weight by which the functions would do so."""
+        if not isinstance(x, np.ndarray) or any(not -x.ndim <= axis < x.ndim for axis in self._axes):
+            return  # the functions say what is wrong with it
+        axes = sorted(axis % x.ndim for axis in self._axes)
+        sizes = tuple(x.shape[axis] for axis in axes)
+        if sizes != self._sizes:
+            raise ValueError(
+                f"x has shape {x.shape}, so {sizes} along axes {axes}, expected {self._sizes}: this is {self}"
+            )
+
+    # Train and eval ----------------------------------------------------------------------------------------
+
+    def train(self: _Self, mode: bool = True) -> _Self:
+        """Switch to training, or with `mode=False` to evaluation, and return the layer."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self: _Self) -> _Self:
+        """Switch to evaluation and return the layer."""
+        return self.train(False)
+
+    # State -------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the parameters by name: the layer's own arrays, to be updated in place."""
+        return self._arrays("weight", "bias")
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters and running statistics, under the names PyTorch gives them."""
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
+        """Copy a state dict, from this package or from PyTorch's layer, into the layer's own arrays.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            The values may be anything `np.asarray` takes, PyTorch's tensors on the CPU among them.
+        strict : bool
+            Whether missing and unexpected keys are errors.
+
+        Returns
+        -------
+        IncompatibleKeys
+            The missing and the unexpected keys.
+
+        Raises
+        ------
+        ValueError
+            If keys (with `strict`), shapes or dtypes do not fit; nothing has been written then.
+        """
+        own = self._state()
+        values = {key: np.asarray(state[key]) for key in own if key in state}
+        missing = [key for key in own if key not in state]
+        unexpected = [key for key in state if key not in own]
+        errors = []
+        if strict and missing:
+            errors.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
+        if strict and unexpected:
+            errors.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
+        errors += [error for key, value in values.items() for error in _misfits(key, value, own[key])]
+        if errors:
+            head = f"Error(s) in loading state_dict for {type(self).__name__}:"
+            raise ValueError("\n\t".join([head, *errors]))
+        for key, value in values.items():
+            own[key][...] = value
+        return IncompatibleKeys(missing, unexpected)
+
+    def _state(self) -> dict[str, Array]:
+        return self._arrays("weight", "bias", *self._buffers)
+
+    def _arrays(self, *names: str) -> dict[str, Array]:
+        return {name: array for name in names if (array := getattr(self, name)) is not None}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # x and its statistics belong to a step of training, not to a pickle or a deep copy of the layer.
+        return {**self.__dict__, "_saved": None}
+
+    def __repr__(self) -> str:
+        arguments = [self._extra_repr()]
+        if (place := getattr(self, self._place)) is not None:
+            arguments.append(f"{self._place}={place!r}")
+        if self.dtype != np.float32:
+            arguments.append(f"dtype={self.dtype}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+class ChannelLayer(Layer):
+    """A layer with a weight and a bias per channel."""
+
+    _place = "layout"
+
+    def __init__(self, channels: int, affine: bool, bias: bool, layout: str | None, dtype: DTypeLike) -> None:
+        self.affine = affine
+        self.layout = layout
+        super().__init__((channels,), (_channel_axis(layout),), affine, bias, dtype)
+
+
+class TrackingLayer(ChannelLayer):
+    """A channel layer that may keep running statistics."""
+
+    _buffers = ("running_mean", "running_var", "num_batches_tracked")
+    eps: float
+    momentum: float | None
+
+    def __init__(
+        self,
+        num_features: int,
+        affine: bool,
+        track_running_stats: bool,
+        bias: bool,
+        layout: str | None,
+        dtype: DTypeLike,
+    ) -> None:
+        self.num_features = count("num_features", num_features)
+        self.track_running_stats = track_running_stats
+        super().__init__(self.num_features, affine, bias, layout, dtype)
+        self.running_mean = np.zeros(self._sizes, self.dtype) if track_running_stats else None
+        self.running_var = np.ones(self._sizes, self.dtype) if track_running_stats else None
+        self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
+
+    def _extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class ElementLayer(Layer):
+    """A layer with a weight, and perhaps a bias, per element of the axes it normalizes."""
+
+    _place = "axis"
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        elementwise_affine: bool,
+        bias: bool,
+        axis: int | Sequence[int] | None,
+        dtype: DTypeLike,
+    ) -> None:
+        sizes = _integers("normalized_shape", normalized_shape)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"normalized_shape is {normalized_shape}, expected sizes of at least 1")
+        axes = tuple(range(-len(sizes), 0)) if axis is None else _integers("axis", axis)
+        if len(axes) != len(sizes):
+            raise ValueError(f"axis is {axis}, expected {len(sizes)} axes, one for each of {sizes}")
+        self.normalized_shape = sizes
+        self.elementwise_affine = elementwise_affine
+        self.axis = axis
+        super().__init__(sizes, axes, elementwise_affine, bias, dtype)
+
+
+# Arguments -------------------------------------------------------------------------------------------------
+
+
+def count(name: str, value: int) -> int:
+    """Return a positive int, or raise."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an int") from None
+    if number < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
+    return number
+
+
+def _float_dtype(value: DTypeLike) -> np.dtype[Any]:
+    dtype = np.dtype(value)
+    if dtype not in _checks.DTYPES:
+        raise TypeError(f"dtype is {dtype}, expected {' or '.join(map(str, _checks.DTYPES))}")
+    return dtype
+
+
+def _channel_axis(layout: str | None) -> int:
+    ndim = len(layout) if isinstance(layout, str) else 2  # that of x is not known yet
+    return _checks.layout(layout, ndim)[1]
+
+
+def _integers(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, value if isinstance(value, list | tuple) else (value,)))
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an int or a tuple of ints") from None
+
+
+def _quoted(keys: list[str]) -> str:
+    return ", ".join(f'"{key}"' for key in keys)
+
+
+def _misfits(key: str, value: Array, own: Array) -> list[str]:
+    """What keeps the value of a state dict from being copied into the layer's own array."""
+    if value.shape != own.shape:
+        return [
+            f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, "
+            f"the shape in current model is {own.shape}."
+        ]
+    if not np.can_cast(value.dtype, own.dtype, "same_kind"):
+        return [f"dtype mismatch for {key}: {value.dtype} from checkpoint, {own.dtype} in current model."]
+    return []

@@ -1,0 +1,195 @@
+"""Threads: the setting, calls at once, forked children, every threading layer, the GIL."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastnorm
+
+_MOST = fastnorm.get_num_threads()
+several = pytest.mark.skipif(_MOST < 2, reason="Numba has one thread only (NUMBA_NUM_THREADS)")
+
+
+# -- The setting -------------------------------------------------------------------------------------------
+
+
+@several
+def test_the_setting_is_restored():
+    with fastnorm.num_threads(1):
+        assert fastnorm.get_num_threads() == 1
+        with fastnorm.num_threads(2):
+            assert fastnorm.get_num_threads() == 2
+        assert fastnorm.get_num_threads() == 1
+    assert fastnorm.get_num_threads() == _MOST
+    with pytest.raises(KeyError), fastnorm.num_threads(1):
+        raise KeyError
+    assert fastnorm.get_num_threads() == _MOST
+
+
+@several
+def test_the_setting_is_of_the_calling_thread():
+    fastnorm.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(fastnorm.get_num_threads).result() == _MOST
+            pool.submit(fastnorm.set_num_threads, 2).result()
+            assert pool.submit(fastnorm.get_num_threads).result() == 2
+        assert fastnorm.get_num_threads() == 1
+    finally:
+        fastnorm.set_num_threads(_MOST)
+
+
+@pytest.mark.parametrize("n", [0, -1, 10**6, 1.5, "2", None, True])
+def test_a_wrong_number_is_named(n):
+    with pytest.raises((TypeError, ValueError)) as error:
+        fastnorm.set_num_threads(n)
+    assert repr(n) in str(error.value) and str(_MOST) in str(error.value)
+    assert fastnorm.get_num_threads() == _MOST
+
+
+# -- Calls at once -----------------------------------------------------------------------------------------
+
+
+def test_many_python_threads_at_once(rng):
+    """All of them get what a single one gets, forward and backward, whatever else is running."""
+    x, dy = rng.standard_normal((2, 300, 1000)).astype(np.float32)
+    images = rng.standard_normal((8, 16, 33, 33)).astype(np.float32)
+
+    def work(_):
+        y, mean, rstd = fastnorm.layer_norm(x, return_stats=True)
+        gradients = fastnorm.layer_norm_backward(dy, x, mean, rstd)
+        running_mean, running_var = np.zeros(16), np.ones(16)
+        z = fastnorm.batch_norm(images, running_mean, running_var, training=True)
+        return y, mean, rstd, *gradients, z, running_mean, running_var
+
+    expected = work(None)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(work, range(64)):
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_gil_is_released():
+    """While a call runs in another thread, this one goes on: it ticks in the middle, not only around it."""
+    rows = np.broadcast_to(np.linspace(-1, 1, 768, dtype=np.float32), (30_000, 768))
+    mean, rstd = np.zeros(len(rows)), np.ones(len(rows))
+    spans, done = [], threading.Event()
+
+    def call():
+        try:
+            with fastnorm.num_threads(1):
+                for _ in range(20):
+                    start = time.perf_counter()
+                    fastnorm.layer_norm_backward(rows, rows, mean, rstd, needs=(False, True, True))
+                    spans.append((start, time.perf_counter()))
+        finally:
+            done.set()
+
+    fastnorm.layer_norm_backward(rows[:9], rows[:9], mean[:9], rstd[:9])  # compiled
+    worker = threading.Thread(target=call)
+    ticks = []
+    worker.start()
+    while not done.is_set():
+        ticks.append(time.perf_counter())
+        time.sleep(1e-4)
+    worker.join()
+    ticks = np.array(ticks)
+    middles = [(start + (end - start) / 4, end - (end - start) / 4) for start, end in spans]
+    assert any(((ticks > start) & (ticks < end)).any() for start, end in middles)
+
+
+# -- Other processes ---------------------------------------------------------------------------------------
+
+
+def _run(script, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if "No threading layer could be loaded" in done.stderr:
+        pytest.skip("this threading layer is not installed")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+_AT_ONCE_AND_FORKED = """
+    import os, sys, warnings
+    from concurrent.futures import ThreadPoolExecutor
+    import numpy as np
+    import fastnorm
+
+    x = np.random.default_rng(0).standard_normal((400, 1000)).astype(np.float32)
+
+    def work(_=None):
+        y, mean, rstd = fastnorm.layer_norm(x, return_stats=True)
+        return y, *fastnorm.layer_norm_backward(y, x, mean, rstd), fastnorm.batch_norm(x)
+
+    def same(found):
+        return all(np.array_equal(a, b) for a, b in zip(found, expected))
+
+    expected = work()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(map(same, pool.map(work, range(32))))
+        warnings.simplefilter("ignore")  # that a process with threads forks is what is asked here
+        child = os.fork()
+        if child == 0:
+            with ThreadPoolExecutor(2) as inner:
+                right = same(work()) and all(map(same, inner.map(work, range(4))))
+            os._exit(0 if right else 1)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code == 0, f"the child ended with {code}"
+    assert same(work())
+    print("fine")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+def test_threads_at_once_and_forked_on_every_threading_layer(layer):
+    assert _run(_AT_ONCE_AND_FORKED, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2").strip() == "fine"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_fork_before_the_first_call():
+    script = """
+        import os, warnings
+        import numpy as np
+        import fastnorm
+        warnings.simplefilter("ignore")
+        x = np.random.default_rng(0).standard_normal((400, 1000)).astype(np.float32)
+        child = os.fork()
+        y = fastnorm.layer_norm(x)
+        assert abs(y.mean()) < 1e-6
+        if child == 0:
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status))
+    """
+    assert _run(script).strip() == "0"
+
+
+def test_more_numba_threads_than_cores_give_the_same_bits():
+    script = """
+        import hashlib
+        import numpy as np
+        import fastnorm
+        x = np.random.default_rng(0).standard_normal((37, 50, 301)).astype(np.float32)
+        digest = hashlib.sha256()
+        for axis in (0, 1, 2):
+            y, mean, rstd = fastnorm.layer_norm(x, axis=axis, return_stats=True)
+            for array in (y, mean, rstd, *fastnorm.layer_norm_backward(x, x, mean, rstd, axis=axis)):
+                digest.update(np.ascontiguousarray(array))
+        print(digest.hexdigest())
+    """
+    assert len({_run(script, NUMBA_NUM_THREADS=n) for n in "125"}) == 1
