@@ -181,3 +181,10 @@ def num_groups(value: Any, channels: int) -> int:
 def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays may share memory."""
     return np.may_share_memory(a, b)
+
+
+def needs(value: Any) -> tuple[bool, bool, bool]:
+    """Which gradients to compute."""
+    if not isinstance(value, tuple | list) or len(value) != 3:
+        raise ValueError(f"needs is {value!r}, expected three booleans, for dx, dweight and dbias")
+    return bool(value[0]), bool(value[1]), bool(value[2])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.job import AFFINE, ALONG, COUNTS, FOLD, LENGTH, OFFSET, X
+from .kernels.job import AFFINE, ALONG, COUNTS, FOLD, LENGTH, M0, M1, OFFSET, X
 
 Array = NDArray[Any]
 Ints = tuple[int, ...]
@@ -45,6 +45,16 @@ class Plan:
     statistic_shape: Ints  # in the kernels' order …
     statistic_axes: Ints  # … and the transposition to the order of the array
     parameter_axes: Ints | None  # the transposition that brings weight and bias into the kernels' order
+
+    @property
+    def length(self) -> int:
+        """Elements of a run."""
+        return int(self.job[COUNTS, LENGTH])
+
+    @property
+    def reduced(self) -> int:
+        """Reduced positions outside the run."""
+        return int(self.job[COUNTS, M0] * self.job[COUNTS, M1])
 
     def parameter_in(self, parameter: Array) -> Array:
         """A weight or bias, flat in the kernels' order."""

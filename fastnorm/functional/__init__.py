@@ -1,18 +1,25 @@
 """The public functions, one file per family of norms."""
 
-from .batch import batch_norm
-from .group import group_norm
-from .instance import instance_norm
-from .layer import layer_norm
+from ._backward import Gradients
+from .batch import batch_norm, batch_norm_backward
+from .group import group_norm, group_norm_backward
+from .instance import instance_norm, instance_norm_backward
+from .layer import layer_norm, layer_norm_backward
 from .residual import add_layer_norm, add_rms_norm
-from .rms import rms_norm
+from .rms import rms_norm, rms_norm_backward
 
 __all__ = [
+    "Gradients",
     "add_layer_norm",
     "add_rms_norm",
     "batch_norm",
+    "batch_norm_backward",
     "group_norm",
+    "group_norm_backward",
     "instance_norm",
+    "instance_norm_backward",
     "layer_norm",
+    "layer_norm_backward",
     "rms_norm",
+    "rms_norm_backward",
 ]

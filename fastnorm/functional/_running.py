@@ -19,7 +19,7 @@ class Running(NamedTuple):
     def update(self, mean: Array, variance: Array, count: int, momentum: float) -> None:
         """running ← (1 - momentum)·running + momentum·batch, the variance unbiased as in PyTorch."""
         for running, batch in ((self.mean, mean), (self.var, variance * (count / max(count - 1, 1)))):
-            running[...] = (1 - momentum) * running + momentum * batch
+            running[...] = np.float64(1 - momentum) * running + momentum * batch
 
     def for_inference(self) -> tuple[Array, Array]:
         """Both as the kernels take them: contiguous, native, of one dtype, and writable in Numba's eyes."""

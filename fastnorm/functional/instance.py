@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from ..kernels.activations import CODES
 from . import _roles, _running
+from ._backward import Gradients, backward, statistic
 from ._forward import Array, normalize, standardize
 
 
@@ -110,3 +111,69 @@ def _samples_first(statistic: Array, layout: str | None, ndim: int) -> Array:
     """(N, C), also where the layout names the channels before the samples."""
     sample, channel = _checks.layout(layout, ndim)
     return statistic if sample < channel else statistic.T
+
+
+def instance_norm_backward(
+    dy: Array,
+    x: Array,
+    mean: Array,
+    rstd: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    r"""Gradients of `instance_norm` with respect to x, weight and bias.
+
+    .. math:: g = dy \cdot \mathrm{activation}'(z), \quad dx = \mathrm{rstd} \cdot \left(g \cdot \mathrm{weight} - \overline{g \cdot \mathrm{weight}} - \hat x \cdot \overline{g \cdot \mathrm{weight} \cdot \hat x}\right)
+
+    where the means are taken over the elements that share a statistic; dweight and dbias are the sums of
+    :math:`g \cdot \hat x` and of :math:`g` over the elements that share a pair.
+
+    Parameters
+    ----------
+    dy, x : arrays of one shape and dtype, float32 or float64
+        The gradient of the result, and the forward call's input.
+    mean, rstd : float64 arrays
+        As `instance_norm` returned them with `return_stats=True`.
+    weight, bias : arrays, optional
+        The forward call's; the bias matters to an activation alone.
+    layout : str, optional
+        The forward call's.
+    activation : str, optional
+        The forward call's.
+    needs : three booleans
+        Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+
+    Returns
+    -------
+    Gradients
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
+        there is none).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type, dtype, shape or value.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnorm
+    >>> x = np.array([[[1, 2, 3], [0, 0, 6]]], np.float32)
+    >>> y, mean, rstd = fastnorm.instance_norm(x, return_stats=True)
+    >>> fastnorm.instance_norm_backward(np.ones_like(x), x, mean, rstd).dbias
+    array([3., 3.], dtype=float32)
+    """
+    x = _checks.array(x, "x")
+    roles, shape, why = _roles.channels(x.shape, layout, True)
+    shared = _samples_by_channels(x, layout)
+    mean, rstd = statistic(mean, "mean", shared), statistic(rstd, "rstd", shared)
+    mean, rstd = _samples_first(mean, layout, x.ndim), _samples_first(rstd, layout, x.ndim)
+    return backward(dy, x, roles, shape, why, mean, rstd, weight, bias, activation, needs)
+
+
+def _samples_by_channels(x: Array, layout: str | None) -> tuple[int, int]:
+    sample, channel = _checks.layout(layout, x.ndim)
+    return x.shape[sample], x.shape[channel]

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from ..kernels.activations import CODES
 from . import _roles
+from ._backward import Gradients, backward, statistic
 from ._forward import Array, normalize
 
 
@@ -83,3 +84,61 @@ def rms_norm(
         statistics=return_stats,
     )
     return (y, statistics.rstd) if return_stats else y
+
+
+def rms_norm_backward(
+    dy: Array,
+    x: Array,
+    rstd: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    activation: str | None = None,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    r"""Gradients of `rms_norm` with respect to x, weight and bias.
+
+    .. math:: g = dy \cdot \mathrm{activation}'(z), \quad dx = \mathrm{rstd} \cdot \left(g \cdot \mathrm{weight} - \hat x \cdot \overline{g \cdot \mathrm{weight} \cdot \hat x}\right)
+
+    where the means are taken over the elements that share a statistic; dweight and dbias are the sums of
+    :math:`g \cdot \hat x` and of :math:`g` over the elements that share a pair.
+
+    Parameters
+    ----------
+    dy, x : arrays of one shape and dtype, float32 or float64
+        The gradient of the result, and the forward call's input.
+    rstd : float64 array
+        As `rms_norm` returned it with `return_stats=True`.
+    weight, bias : arrays, optional
+        The forward call's; the bias matters to an activation alone.
+    axis : int or tuple of ints
+        The forward call's.
+    activation : str, optional
+        The forward call's.
+    needs : three booleans
+        Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+
+    Returns
+    -------
+    Gradients
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
+        there is none).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type, dtype, shape or value.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnorm
+    >>> x = np.array([[0, 1, 2], [3, 1, 2]], np.float32)
+    >>> y, rstd = fastnorm.rms_norm(x, return_stats=True)
+    >>> fastnorm.rms_norm_backward(np.ones_like(x), x, rstd).dbias
+    array([2., 2., 2.], dtype=float32)
+    """
+    x = _checks.array(x, "x")
+    roles, shape, why = _roles.trailing(x.shape, axis)
+    rstd = statistic(rstd, "rstd", roles.statistic_shape(x.shape))
+    return backward(dy, x, roles, shape, why, None, rstd, weight, bias, activation, needs)

@@ -121,6 +121,15 @@ def weighted_gradient_sums(g, x, weight, high, scale, shift):
     return first, second, drift
 
 
+@reduction
+def dot_standardized(g, x, high, scale, shift):
+    """Σ g·x_hat, with coefficients of each element's own."""
+    result = g.dtype.type(0)
+    for i in range(g.size):
+        result += g[i] * standardize(x[i], high[i], scale[i], shift[i])
+    return result
+
+
 # -- Moments: (mean, tail, M2), the mean being mean + tail ---------------------------------------------------------
 
 

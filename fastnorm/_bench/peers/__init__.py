@@ -1,0 +1,34 @@
+"""The implementations that race: a file each, imported in the worker process that runs it and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol, cast
+
+from ..cases import Job
+from ..inputs import Array, Inputs
+
+# Module here, and the package it needs -> title.
+TITLES = {"numpy": "NumPy", "torch": "PyTorch"}
+
+
+class Implementation(Protocol):
+    """What every file here defines."""
+
+    def prepare(self, job: Job, inputs: Inputs) -> Callable[[], Any]:
+        """The job as a call without arguments that allocates its results, or NotOffered."""
+
+    def results(self, job: Job, returned: Any) -> tuple[Array, ...]:
+        """What the call returned, as arrays in the layout of the inputs."""
+
+
+def load(name: str) -> Implementation:
+    """An implementation by its name: "fastnorm", "copy" (the yardstick), or a key of TITLES."""
+    return cast(Implementation, import_module(f"{__name__}.{name}"))
+
+
+def installed() -> list[str]:
+    """The peers that this environment has."""
+    return [name for name in TITLES if find_spec(name)]

@@ -1,0 +1,32 @@
+"""The yardstick: a plain copy on all threads that reads and writes, taken together, the job's least traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from ..._jit import kernel
+from ..._threads import get_num_threads
+from ..cases import Job
+from ..inputs import Array, Inputs
+
+
+@kernel
+def copy(source: Array, target: Array, parts: int) -> None:
+    size = source.size
+    for part in prange(parts):
+        low, high = part * size // parts, (part + 1) * size // parts
+        target[low:high] = source[low:high]
+
+
+def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
+    source = np.ones(job.traffic // 8, np.float32)  # half of the bytes, in fours
+    return partial(copy, source, np.zeros_like(source), get_num_threads())
+
+
+def results(job: Job, returned: Any) -> tuple[Array, ...]:
+    return ()

@@ -1,0 +1,86 @@
+"""PyTorch in eager mode: the default calls of `torch.nn.functional`, and its autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..cases import Job
+from ..inputs import Array, Inputs
+
+_EPS = 1e-5
+_FORWARD = {"layer_norm": functional.layer_norm, "rms_norm": functional.rms_norm}
+
+
+def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
+    x, weight, bias = _view(job, inputs.x), _tensor(inputs.weight), _tensor(inputs.bias)
+    if inputs.dy is None:
+        return _forward(job, inputs, x, weight, bias)
+    wanted = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+    y = _forward(job, inputs, x, weight, bias)()
+    return partial(torch.autograd.grad, y, wanted, _view(job, inputs.dy), retain_graph=True)
+
+
+def results(job: Job, returned: Any) -> tuple[Array, ...]:
+    tensors = (returned,) if isinstance(returned, torch.Tensor) else returned
+    if job.backward:
+        return (_array(job, tensors[0]), *(t.numpy() for t in tensors[1:]))
+    return tuple(_array(job, t) for t in tensors)
+
+
+def _forward(job: Job, inputs: Inputs, x: Any, weight: Any, bias: Any) -> Callable[[], Any]:
+    if job.norm == "batch_norm":
+        running = _tensor(inputs.running_mean), _tensor(inputs.running_var)
+        return partial(functional.batch_norm, x, *running, weight, bias, training=job.mode != "inference", eps=_EPS)
+    if job.norm == "instance_norm":
+        return partial(functional.instance_norm, x, weight=weight, bias=bias, eps=_EPS)
+    if job.norm == "group_norm":
+        return partial(functional.group_norm, x, job.num_groups, weight, bias, _EPS)
+    parameters = (weight,) if bias is None else (weight, bias)
+    function = _FORWARD[job.norm.removeprefix("add_")]
+    normalize = partial(function, normalized_shape=(job.channels,), eps=_EPS)
+    named = dict(zip(("weight", "bias"), parameters, strict=False))
+    if inputs.residual is not None:
+        return partial(_add, partial(normalize, **named), x, _view(job, inputs.residual))
+    if job.activation:
+        return partial(_activated, getattr(functional, job.activation), partial(normalize, **named), x)
+    return partial(normalize, x, **named)
+
+
+def _add(normalize: Callable[..., Any], x: Any, residual: Any) -> tuple[Any, Any]:
+    total = x + residual
+    return normalize(total), total
+
+
+def _activated(activation: Callable[..., Any], normalize: Callable[..., Any], x: Any) -> Any:
+    return activation(normalize(x))
+
+
+def _tensor(array: Array | None) -> Any:
+    if array is None:
+        return None
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _order(job: Job) -> list[int]:
+    """PyTorch's order of the axes: (N, C, …), or C last where layer and RMS norm take nothing else."""
+    spatial = [letter for letter in job.layout if letter not in "NC"]
+    return [job.layout.index(letter) for letter in (["N", *spatial, "C"] if job.along_axis else ["N", "C", *spatial])]
+
+
+def _view(job: Job, array: Array) -> Any:
+    """The array as it lies in memory, its axes in PyTorch's order: for NHWC that is its channels_last format."""
+    return _tensor(array).permute(_order(job))
+
+
+def _array(job: Job, tensor: Any) -> Array:
+    order = _order(job)
+    found: Array = tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    return found.transpose([order.index(axis) for axis in range(len(order))])
