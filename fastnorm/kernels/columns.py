@@ -29,6 +29,8 @@ from .job import (
 from .rows import ADD, ALL_AT_ONCE, APPLY, CHUNK, CHUNKS, LOCAL, MERGE
 from .tiles import SLAB, TILE, apply_columns, apply_columns_affine, merge_columns, rows_of, tile_moments
 
+# As integers of Numba's own: see `job`.
+ZERO, ONE = np.arange(2)
 # Rows of a chunk, the fixed unit of merging and of parallel work, at the least.
 _CHUNK = 1024
 # Columns of a task, where there are many; and elements of a task that applies.
@@ -80,14 +82,14 @@ def band_moments(x, job, array, b, first, count, wide, low, state, like):
     width = state.shape[1]
     where = np.empty(TILE, np.int64)
     sums = np.empty((3, SLAB), like.dtype)
+    block = np.empty((3, SLAB))
     for row in range(0, count, TILE):
         rows = min(TILE, count - row)
         for k in range(0, width, SLAB):
             size = min(SLAB, width - k)
             rows_of(where, job, array, b, first + row * wide, rows, wide, low + k)
-            block = np.empty((3, size))
-            tile_moments(x, where, rows, sums, block, job[OPTIONS, SECOND_MOMENT])
-            merge_columns(row, state[:, k : k + size], rows, block)
+            tile_moments(x, where, rows, size, sums, block, job[OPTIONS, SECOND_MOMENT])
+            merge_columns(row, state, k, rows, block, ZERO, size)
 
 
 @step
@@ -99,20 +101,20 @@ def chunk_moments(x, job, array, b, chunk, low, state, like):
     width = state.shape[1]
     wide = widening(job, array, width)
     if wide == 1:
-        band_moments(x, job, array, b, first, rows, 1, low, state, like)
+        band_moments(x, job, array, b, first, rows, wide, low, state, like)
         return rows
     whole = rows // wide
-    count = 0
+    count = ZERO
     if whole > 0:
         parts = np.empty((3, width * wide))
         band_moments(x, job, array, b, first, whole, wide, low, parts, like)
         for i in range(wide):
-            merge_columns(count, state, whole, parts[:, i * width : (i + 1) * width])
+            merge_columns(count, state, ZERO, whole, parts, i * width, width)
             count += whole
     if rows > count:
         rest = np.empty((3, width))
-        band_moments(x, job, array, b, first + count, rows - count, 1, low, rest, like)
-        merge_columns(count, state, rows - count, rest)
+        band_moments(x, job, array, b, first + count, rows - count, ONE, low, rest, like)
+        merge_columns(count, state, ZERO, rows - count, rest, ZERO, width)
     return rows
 
 
@@ -161,7 +163,7 @@ def apply_rows(x, y, weight, bias, job, array, b, first, last, low, width, coeff
                 copy(coefficients[line], spread[line, i * width : (i + 1) * width])
         _apply_band(x, y, weight, bias, job, array, b, first, whole, wide, low, spread)
         first += whole * wide
-    _apply_band(x, y, weight, bias, job, array, b, first, last - first, 1, low, coefficients)
+    _apply_band(x, y, weight, bias, job, array, b, first, last - first, ONE, low, coefficients)
 
 
 @step
@@ -272,7 +274,10 @@ def _store_chunk(x, partial, job, array, i, like):
     slabs, chunks = slabs_of(job), chunks_of(job)
     chunk = (i // slabs) % chunks
     b, low, width = slab_of(job, (i // (slabs * chunks)) * slabs + i % slabs)
-    chunk_moments(x, job, array, b, chunk, low, partial[b * chunks + chunk, :, low : low + width], like)
+    state = np.empty((3, width))
+    chunk_moments(x, job, array, b, chunk, low, state, like)
+    for line in range(3):
+        copy(state[line], partial[b * chunks + chunk, line, low : low + width])
 
 
 @step
@@ -281,13 +286,15 @@ def _merge_chunks(partial, result, job, i):
     chunks, rows, per_chunk = chunks_of(job), reduced(job), rows_per_chunk(job)
     b, low, width = slab_of(job, i)
     at = b * job[COUNTS, LENGTH] + low
-    state = result[:, at : at + width]
-    count = 0
+    state = np.empty((3, width))
+    count = ZERO
     for chunk in range(chunks):
         more = min(per_chunk, rows - count)
-        merge_columns(count, state, more, partial[b * chunks + chunk, :, low : low + width])
+        merge_columns(count, state, ZERO, more, partial[b * chunks + chunk], low, width)
         count += more
     finish_moments(state, rows, job[COUNTS, FOLD])
+    for line in range(3):
+        copy(state[line], result[line, at : at + width])
 
 
 @step
@@ -302,10 +309,10 @@ def _forward_slab(arrays, pair, statistics, job, eps, i):
         source, array = arrays[2], Y
     state = np.empty((3, width))
     block = np.empty((3, width))
-    count = 0
+    count = ZERO
     for chunk in range(chunks_of(job)):
         more = chunk_moments(source, job, array, b, chunk, low, block, weight)
-        merge_columns(count, state, more, block)
+        merge_columns(count, state, ZERO, more, block, ZERO, width)
         count += more
     finish_moments(state, rows, job[COUNTS, FOLD])
     rstd = np.empty(width)
@@ -318,7 +325,7 @@ def _forward_slab(arrays, pair, statistics, job, eps, i):
     along = job[AFFINE, ALONG]
     coefficients = np.empty((3, width), weight.dtype)
     fill_coefficients(state, rstd, weight, bias, start(job, AFFINE, b, 0) + low * along, along, coefficients)
-    apply_rows(source, arrays[3], weight, bias, job, array, b, 0, rows, low, width, coefficients)
+    apply_rows(source, arrays[3], weight, bias, job, array, b, ZERO, rows, low, width, coefficients)
 
 
 @step

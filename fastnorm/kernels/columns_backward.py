@@ -7,6 +7,8 @@ from .._jit import kernel, step
 from .activations import NONE, activate_backward
 from .blocks import cast, clear, copy, dot_standardized, standardize, total
 from .columns import (
+    ONE,
+    ZERO,
     chunks_of,
     fill_coefficients,
     is_local,
@@ -176,12 +178,12 @@ def chunk_sums(arrays, pair, lines, job, b, chunk, low, state, gradients, line):
             for k in range(width * wide):
                 state[i, k % width] += parts[i, k]
     done = whole * wide
-    band_sums(arrays, pair, lines, job, b, first + done, rows - done, 1, low, state, gradients, line)
+    band_sums(arrays, pair, lines, job, b, first + done, rows - done, ONE, low, state, gradients, line)
 
 
 @step
-def finish_lines(lines, sums, pair, rstd, job, b, low, gradients):
-    """Fill the lines of dx from a slab's sums over all rows, and give each column's affine pair its gradient."""
+def finish_lines(lines, sums, pair, rstd, job, b, low, gradients, wanted):
+    """Fill the lines of dx from a slab's sums over all rows, and where `wanted`, give each column's pair its gradient."""
     weight = pair[0]
     width = lines.shape[1]
     along = job[AFFINE, ALONG]
@@ -200,7 +202,7 @@ def finish_lines(lines, sums, pair, rstd, job, b, low, gradients):
             second = sums[1, j] - drift * sums[0, j]
             mean += w * sums[0, j]
             product += w * second
-            if along != 0 and gradients[0].size > 0:
+            if wanted != 0 and along != 0 and gradients[0].size > 0:
                 gradients[0][line, affine + j] += second
                 gradients[1][line, affine + j] += sums[0, j]
         if constant:
@@ -223,7 +225,7 @@ def gradient_rows(arrays, pair, lines, job, b, first, last, low):
     if whole > 0:
         _gradient_band(arrays, pair, spread(lines, wide), job, b, first, whole, wide, low)
     done = whole * wide
-    _gradient_band(arrays, pair, lines, job, b, first + done, last - first - done, 1, low)
+    _gradient_band(arrays, pair, lines, job, b, first + done, last - first - done, ONE, low)
 
 
 @step
@@ -262,9 +264,9 @@ def _whole_slab(arrays, pair, statistics, gradients, job, i, line):
             for k in range(width):
                 sums[j, k] += part[j, k]
     at = b * job[COUNTS, LENGTH] + low
-    finish_lines(lines, sums, pair, statistics[1][at : at + width], job, b, low, gradients)
+    finish_lines(lines, sums, pair, statistics[1][at : at + width], job, b, low, gradients, ONE)
     if arrays[2].size > 0:
-        gradient_rows(arrays, pair, lines, job, b, np.int64(0), reduced(job), low)
+        gradient_rows(arrays, pair, lines, job, b, ZERO, reduced(job), low)
 
 
 @step
@@ -279,27 +281,33 @@ def _backward_phase(phase, i, arrays, pair, statistics, gradients, partial, job)
         b, low, width = slab_of(job, at)
         chunk = (i // slabs) % chunks
         lines = slab_lines(pair, statistics, job, b, low, width)
-        state = partial[b * chunks + chunk, :, low : low + width]
+        state = np.empty((3, width))
         chunk_sums(arrays, pair, lines, job, b, chunk, low, state, gradients, at)
+        for j in range(3):
+            copy(state[j], partial[b * chunks + chunk, j, low : low + width])
     elif phase == MERGE:
         b, low, width = slab_of(job, i)
-        first = partial[b * chunks]
         for chunk in range(1, chunks):
             for j in range(3):
                 for k in range(low, low + width):
-                    first[j, k] += partial[b * chunks + chunk, j, k]
-        lines = slab_lines(pair, statistics, job, b, low, width)
-        at = b * job[COUNTS, LENGTH] + low
-        rstd = statistics[1][at : at + width]
-        finish_lines(lines, first[:, low : low + width], pair, rstd, job, b, low, gradients)
+                    partial[b * chunks, j, k] += partial[b * chunks + chunk, j, k]
+        _finished_lines(pair, statistics, gradients, partial[b * chunks], job, b, low, width, ONE)
     elif arrays[2].size > 0:
         b, first_row, last_row, low, width = task_of(job, i)
-        lines = slab_lines(pair, statistics, job, b, low, width)
-        at = b * job[COUNTS, LENGTH] + low
-        rstd = statistics[1][at : at + width]
-        none = (gradients[0][:, :0], gradients[1][:, :0])
-        finish_lines(lines, partial[b * chunks, :, low : low + width], pair, rstd, job, b, low, none)
+        lines = _finished_lines(pair, statistics, gradients, partial[b * chunks], job, b, low, width, ZERO)
         gradient_rows(arrays, pair, lines, job, b, first_row, last_row, low)
+
+
+@step
+def _finished_lines(pair, statistics, gradients, merged, job, b, low, width, wanted):
+    """The lines of a slab from the sums of all chunks, (3, length)."""
+    sums = np.empty((3, width))
+    for j in range(3):
+        copy(merged[j, low : low + width], sums[j])
+    at = b * job[COUNTS, LENGTH] + low
+    lines = slab_lines(pair, statistics, job, b, low, width)
+    finish_lines(lines, sums, pair, statistics[1][at : at + width], job, b, low, gradients, wanted)
+    return lines
 
 
 @step

@@ -7,10 +7,14 @@ and position in the run). Arrays that share an element along an axis, as a weigh
 One int64 array holds it all, a line per array: an array costs a call 40 ns, a named tuple of as many integers 800.
 """
 
+import numpy as np
+
 from .._jit import step
 
+# Not plain integers: Numba takes each of those for a type of its own, and would compile `start` once for every line.
+
 # The lines of a job: Y is the result (dx in a backward pass), BESIDE the second input (a residual, or dy) …
-COUNTS, OPTIONS, X, AFFINE, Y, BESIDE = range(6)
+COUNTS, OPTIONS, X, AFFINE, Y, BESIDE = np.arange(6)
 # … the columns of the first: how many positions, and how many neighbours in a kept run share a statistic (group norm) …
 B0, B1, M0, M1, LENGTH, FOLD = range(6)
 # … of the second: RMS or mean and variance, the fused activation, whether to store past the cache, whether x_hat's mean

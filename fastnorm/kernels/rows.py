@@ -129,12 +129,12 @@ def _store_chunk(x, partial, job, array, i, like):
 def _merge_chunks(partial, result, b):
     """Phase 2 of 3: mean, tail and variance of group b, in the order and so to the bit of `group_moments`."""
     chunks = partial.shape[0] // result.shape[1]
-    count = 0.0
+    count = np.int64(0)
     state = (0.0, 0.0, 0.0)
     for line in partial[b * chunks : (b + 1) * chunks]:
-        block = (line[1], line[2], line[3])
-        state = block if count == 0 else merge(count, state, line[0], block)
-        count += line[0]
+        more, block = np.int64(line[0]), (line[1], line[2], line[3])
+        state = block if count == 0 else merge(count, state, more, block)
+        count += more
     result[0, b], result[1, b], result[2, b] = state[0], state[1], state[2] / count
 
 
@@ -280,9 +280,9 @@ def _forward_groups(arrays, pair, statistics, job, eps, first, last):
         rstd = 1.0 / np.sqrt(variance + eps)
         if statistics.size > 0:
             statistics[0, b], statistics[1, b], statistics[2, b] = mean, variance, rstd
-        length = job[COUNTS, LENGTH]
+        zero, length = np.int64(0), job[COUNTS, LENGTH]
         apply_group(
-            source, arrays[3], weight, bias, job, array, b, 0, reduced(job), 0, length, (mean, tail, rstd)
+            source, arrays[3], weight, bias, job, array, b, zero, reduced(job), zero, length, (mean, tail, rstd)
         )
 
 

@@ -116,12 +116,11 @@ def _repair(x, where, rows, first, second, block, second_moment):
 
 
 @step
-def tile_moments(x, where, rows, sums, block, second_moment):
-    """Moments of a tile's columns into block (3, width) float64: mean, tail, M2.
+def tile_moments(x, where, rows, width, sums, block, second_moment):
+    """Moments of a tile's columns into block (3, SLAB) float64: mean, tail, M2.
 
-    x: flat. where: (TILE,) int64, where each row's slab begins. sums: (4, width) of the arithmetic's dtype, scratch.
+    x: flat. where: (TILE,) int64, where each row's slab begins. sums: (3, SLAB) of the arithmetic's dtype, scratch.
     """
-    width = block.shape[1]
     centre, first, second = sums[0, :width], sums[1, :width], sums[2, :width]
     clear(centre)
     if second_moment == 0:
@@ -143,14 +142,19 @@ def tile_moments(x, where, rows, sums, block, second_moment):
 
 
 @step
-def merge_columns(count, state, more, block):
-    """state = Chan's merge of state (count elements a column) and block (more), both (3, width)."""
+def merge_columns(count, state, at, more, block, origin, width):
+    """state = Chan's merge of state (count elements a column) and block (more), `width` columns of each.
+
+    state, block: (3, …) float64, read from column `at` and `origin` on.
+    """
+    mean, tail, m2 = state[0, at : at + width], state[1, at : at + width], state[2, at : at + width]
+    end = origin + width
+    mean_b, tail_b, m2_b = block[0, origin:end], block[1, origin:end], block[2, origin:end]
     if count == 0:
-        for line in range(3):
-            copy(block[line], state[line])
+        copy(mean_b, mean)
+        copy(tail_b, tail)
+        copy(m2_b, m2)
         return
-    mean, tail, m2 = state[0], state[1], state[2]
-    mean_b, tail_b, m2_b = block[0], block[1], block[2]
     for k in range(mean.size):
         mean[k], tail[k], m2[k] = merge(
             count, (mean[k], tail[k], m2[k]), more, (mean_b[k], tail_b[k], m2_b[k])
