@@ -163,7 +163,7 @@ def test_a_row_in_batches_of_any_size(name, rng):
 # -- A view or its copy ------------------------------------------------------------------------------------
 
 
-# Not those whose axes lie in another order, or cannot be merged as a contiguous array's can: their blocks, and so
+# Not those whose axes lie in another order, or do not merge as a contiguous array's do: their blocks, and so
 # their sums, are cut elsewhere.
 _SAME_BLOCKS = ["contiguous", "every other element", "byte-swapped", "misaligned", "read-only"]
 

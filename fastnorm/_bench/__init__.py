@@ -1,1 +1,1 @@
-"""The measuring that the command line and the asv benchmarks share: jobs, what they must give, and a race in turns."""
+"""The measuring that the command line and the asv benchmarks share: jobs, what they must give, a race."""

@@ -29,7 +29,7 @@ LAYOUTS = {2: ("NC",), 3: ("NCL", "NLC"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDH
 
 @dataclass(frozen=True)
 class Job:
-    """One norm in one mode on one array. The norms along an axis normalize C, the others have their axes from the layout."""
+    """One norm in one mode on one array. Layer and RMS norm normalize C; the layout tells the others all."""
 
     norm: str  # the public function
     shape: Shape  # (N, C, …), whatever the layout
@@ -81,7 +81,7 @@ class Job:
 
     @property
     def num_groups(self) -> int:
-        """Of group norm: 32 as in its paper, or the most that divide 32 and the channels; 0 for other norms."""
+        """Of group norm: 32 as in its paper, or the most that divides 32 and the channels; 0 elsewhere."""
         return math.gcd(32, self.channels) if self.norm == "group_norm" else 0
 
     @property
@@ -98,7 +98,7 @@ class Job:
 
     @property
     def traffic(self) -> int:
-        """The least bytes to move: each input read once, each result written once (statistics, a few numbers, left out)."""
+        """The least bytes to move: each input read once, each result written once, statistics left out."""
         arrays = 3 if self.backward else 2 + 2 * self.adds
         parameters = 2 + self.has_bias if self.backward else 1 + self.has_bias
         return _ITEMSIZE[self.dtype] * (arrays * math.prod(self.shape) + parameters * self.channels)

@@ -32,7 +32,8 @@ def bound(job: Job) -> int:
 
 def roundings(job: Job, found: Sequence[Array], exact: Sequence[Array]) -> float:
     """The worst error: of y beside max(1, |y|), of a gradient beside its own largest component."""
-    return max(_error(f, e, of_scale=job.backward) for f, e in zip(found, exact, strict=True)) / EPS[job.dtype]
+    errors = (_error(f, e, of_scale=job.backward) for f, e in zip(found, exact, strict=True))
+    return max(errors) / EPS[job.dtype]
 
 
 def _error(found: Array, exact: Array, of_scale: bool) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from .._jit import kernel, step
-from .activations import activate
+from .activations import NONE, activate
 from .blocks import add, cast, copy, merge, split
 from .floats import stream
 from .job import (
@@ -33,17 +33,19 @@ from .tiles import SLAB, TILE, apply_columns, apply_columns_affine, merge_column
 ZERO, ONE = np.arange(2)
 # Rows of a chunk, the fixed unit of merging and of parallel work, at the least.
 _CHUNK = 1024
+# Elements of a wide row that is only applied to: its coefficients stay in L1.
+_WIDE = 1024
 # Columns of a task, where there are many; and elements of a task that applies.
 _WIDTH = 512
 _TASK = 65536
 
 
 @step
-def widening(job, array, width):
-    """How many successive rows are one wide row: narrow columns fill the vector unit where rows touch each other."""
+def widening(job, array, width, most):
+    """How many successive rows are one wide row of at most `most` elements, where rows touch: long loops, started seldom."""
     length = job[COUNTS, LENGTH]
-    if width == length and 2 * length <= SLAB and job[COUNTS, M0] == 1 and job[array, M1] == length:
-        return SLAB // length
+    if width == length and 2 * length <= most and job[COUNTS, M0] == 1 and job[array, M1] == length:
+        return most // length
     return 1
 
 
@@ -99,7 +101,7 @@ def chunk_moments(x, job, array, b, chunk, low, state, like):
     first = chunk * per_chunk
     rows = min(per_chunk, reduced(job) - first)
     width = state.shape[1]
-    wide = widening(job, array, width)
+    wide = widening(job, array, width, SLAB)
     if wide == 1:
         band_moments(x, job, array, b, first, rows, wide, low, state, like)
         return rows
@@ -152,7 +154,7 @@ def fill_coefficients(state, rstd, weight, bias, affine, along, result):
 @step
 def apply_rows(x, y, weight, bias, job, array, b, first, last, low, width, coefficients):
     """Rows first to last of y, `width` columns from `low` on; coefficients is (3, width)."""
-    wide = min(widening(job, array, width), widening(job, Y, width))
+    wide = min(widening(job, array, width, _WIDE), widening(job, Y, width, _WIDE))
     if weight.size > 0 and job[AFFINE, ALONG] == 0:
         wide = 1
     whole = (last - first) // wide
@@ -171,7 +173,7 @@ def _apply_band(x, y, weight, bias, job, array, b, first, count, wide, low, coef
     width = coefficients.shape[1]
     high, scale, shift = coefficients[0], coefficients[1], coefficients[2]
     by_row = job[AFFINE, ALONG] == 0 and weight.size > 0
-    streaming = job[OPTIONS, STREAMING] != 0
+    code, streaming = job[OPTIONS, ACTIVATION], job[OPTIONS, STREAMING] != 0
     buffer = np.empty(width if streaming else 0, weight.dtype)
     for r in range(count):
         m = first + r * wide
@@ -184,7 +186,8 @@ def _apply_band(x, y, weight, bias, job, array, b, first, count, wide, low, coef
             apply_columns_affine(x[at : at + width], target, high, scale, shift, weight[affine], c)
         else:
             apply_columns(x[at : at + width], target, high, scale, shift)
-        activate(target, job[OPTIONS, ACTIVATION])
+        if code != NONE:
+            activate(target, code)
         if streaming:
             stream(target, out)
 

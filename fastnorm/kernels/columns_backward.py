@@ -41,6 +41,9 @@ from .job import (
 )
 from .tiles import TILE, apply_columns, apply_columns_affine
 
+# Elements of a wide row.
+_WIDE = 512
+
 # The phases of a backward call: the first alone, or the others in turn.
 ALL_AT_ONCE, SUMS, MERGE, APPLY = range(4)
 
@@ -122,7 +125,8 @@ def rows_at_once(job, pair, width):
     """How many successive rows are one wide row of x, dy and dx: one where each row has an affine pair of its own."""
     if job[AFFINE, ALONG] == 0 and pair[0].size > 0:
         return 1
-    return min(widening(job, X, width), widening(job, BESIDE, width), widening(job, Y, width))
+    wide = widening(job, X, width, _WIDE)
+    return min(wide, widening(job, BESIDE, width, _WIDE), widening(job, Y, width, _WIDE))
 
 
 @step

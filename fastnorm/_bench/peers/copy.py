@@ -1,4 +1,4 @@
-"""The yardstick: a plain copy on all threads that reads and writes, taken together, the job's least traffic."""
+"""The yardstick: a plain copy on all threads, which reads and writes the job's least traffic."""
 
 from __future__ import annotations
 

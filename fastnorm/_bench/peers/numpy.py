@@ -28,7 +28,8 @@ def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
         return _backward(job, inputs.dy.reshape(shape), x, weight, axes, pair, centres)
     if job.mode == "inference":
         assert inputs.running_mean is not None and inputs.running_var is not None
-        return partial(_apply, x, inputs.running_mean.reshape(pair), inputs.running_var.reshape(pair), weight, bias)
+        mean, var = inputs.running_mean.reshape(pair), inputs.running_var.reshape(pair)
+        return partial(_apply, x, mean, var, weight, bias)
     if inputs.residual is not None:
         return partial(_add, x, inputs.residual.reshape(shape), weight, bias, axes, centres)
     return partial(_forward, x, weight, bias, axes, centres)
@@ -41,7 +42,7 @@ def results(job: Job, returned: Any) -> tuple[Array, ...]:
 
 
 def _split(job: Job) -> tuple[list[int], tuple[int, ...], list[int]]:
-    """x's shape with C split into groups, the axes that share a statistic, and the shape of weight beside that x."""
+    """x's shape with C split into groups, the axes that share a statistic, and weight's shape beside it."""
     c, shape = job.channel_axis, list(job.stored_shape)
     groups = 1 if job.along_axis else job.num_groups or job.channels
     split = [*shape[:c], groups, job.channels // groups, *shape[c + 1 :]]

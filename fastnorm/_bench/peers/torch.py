@@ -14,7 +14,10 @@ from ..cases import Job
 from ..inputs import Array, Inputs
 
 _EPS = 1e-5
-_FORWARD = {"layer_norm": functional.layer_norm, "rms_norm": functional.rms_norm}
+_ALONG_AXIS: dict[str, Callable[..., Any]] = {
+    "layer_norm": functional.layer_norm,
+    "rms_norm": functional.rms_norm,
+}
 
 
 def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
@@ -36,20 +39,20 @@ def results(job: Job, returned: Any) -> tuple[Array, ...]:
 def _forward(job: Job, inputs: Inputs, x: Any, weight: Any, bias: Any) -> Callable[[], Any]:
     if job.norm == "batch_norm":
         running = _tensor(inputs.running_mean), _tensor(inputs.running_var)
-        return partial(functional.batch_norm, x, *running, weight, bias, training=job.mode != "inference", eps=_EPS)
+        training = job.mode != "inference"
+        return partial(functional.batch_norm, x, *running, weight, bias, training, eps=_EPS)
     if job.norm == "instance_norm":
         return partial(functional.instance_norm, x, weight=weight, bias=bias, eps=_EPS)
     if job.norm == "group_norm":
         return partial(functional.group_norm, x, job.num_groups, weight, bias, _EPS)
-    parameters = (weight,) if bias is None else (weight, bias)
-    function = _FORWARD[job.norm.removeprefix("add_")]
-    normalize = partial(function, normalized_shape=(job.channels,), eps=_EPS)
-    named = dict(zip(("weight", "bias"), parameters, strict=False))
+    function = _ALONG_AXIS[job.norm.removeprefix("add_")]
+    parameters = {"weight": weight} | ({"bias": bias} if job.has_bias else {})
+    normalize = partial(function, normalized_shape=(job.channels,), eps=_EPS, **parameters)
     if inputs.residual is not None:
-        return partial(_add, partial(normalize, **named), x, _view(job, inputs.residual))
+        return partial(_add, normalize, x, _view(job, inputs.residual))
     if job.activation:
-        return partial(_activated, getattr(functional, job.activation), partial(normalize, **named), x)
-    return partial(normalize, x, **named)
+        return partial(_activated, getattr(functional, job.activation), normalize, x)
+    return partial(normalize, x)
 
 
 def _add(normalize: Callable[..., Any], x: Any, residual: Any) -> tuple[Any, Any]:
@@ -72,11 +75,12 @@ def _tensor(array: Array | None) -> Any:
 def _order(job: Job) -> list[int]:
     """PyTorch's order of the axes: (N, C, …), or C last where layer and RMS norm take nothing else."""
     spatial = [letter for letter in job.layout if letter not in "NC"]
-    return [job.layout.index(letter) for letter in (["N", *spatial, "C"] if job.along_axis else ["N", "C", *spatial])]
+    order = ["N", *spatial, "C"] if job.along_axis else ["N", "C", *spatial]
+    return [job.layout.index(letter) for letter in order]
 
 
 def _view(job: Job, array: Array) -> Any:
-    """The array as it lies in memory, its axes in PyTorch's order: for NHWC that is its channels_last format."""
+    """The array as it lies in memory, its axes in PyTorch's order: NHWC becomes its channels_last."""
     return _tensor(array).permute(_order(job))
 
 

@@ -1,0 +1,1 @@
+"""The benchmarks that airspeed velocity tracks: `asv check`, `asv run --quick --python=same`."""

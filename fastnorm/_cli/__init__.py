@@ -1,0 +1,57 @@
+"""The command line: its arguments, and for each command the module of that name whose `run` answers them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any
+
+from .._bench.cases import EPS, LAYOUTS, TITLES, Shape
+
+_DESCRIPTION = """Without a command: what this machine offers, then a minute in which each norm and layout is
+compared with its float64 definition, and raced against NumPy (and PyTorch, where installed)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 1 where a result broke its bound."""
+    given = _parser().parse_args(arguments)
+    code: int = import_module(f"{__name__}.{given.command}").run(given)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fastnorm", description=_DESCRIPTION)
+    parser.set_defaults(command="check")
+    commands = parser.add_subparsers(title="commands", metavar="")
+    _add(commands, "info", "print what this machine offers")
+    bench = _add(commands, "bench", "race many jobs, or your own shapes, long enough to be quoted")
+    _choose(bench, "--norms", TITLES, "only these norms")
+    bench.add_argument("--shapes", nargs="+", type=_shape, help="N x C x …, such as 4096x768 or 8x64x56x56")
+    _choose(bench, "--layouts", [layout for layouts in LAYOUTS.values() for layout in layouts], "only these")
+    _choose(bench, "--dtypes", EPS, "in these instead of the table's")
+    bench.add_argument("--jobs", metavar="TEXT", help="only jobs with this in their name, such as backward")
+    bench.add_argument("--peers", nargs="*", help="race against these only, such as numpy torch")
+    bench.add_argument("--json", metavar="FILE", help="also write the figures here")
+    warmup = _add(commands, "warmup", "compile ahead of the first call")
+    _choose(warmup, "--norms", TITLES, "only these norms")
+    _choose(warmup, "--dtypes", ["float32", "float64"], "only these")
+    return parser
+
+
+def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    description = f"{text[0].upper()}{text[1:]}."
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
+    command.set_defaults(command=name)
+    return command
+
+
+def _choose(command: argparse.ArgumentParser, option: str, choices: Iterable[str], text: str) -> None:
+    command.add_argument(option, nargs="+", choices=list(choices), metavar=option[2:-1].upper(), help=text)
+
+
+def _shape(text: str) -> Shape:
+    shape = tuple(map(int, text.split("x")))
+    if len(shape) not in LAYOUTS:
+        raise argparse.ArgumentTypeError(f"{text} has {len(shape)} axes, expected 2 to {max(LAYOUTS)}")
+    return shape

@@ -1,0 +1,61 @@
+"""`info`: what this machine offers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import llvmlite.binding
+import numba
+import numpy as np
+
+import fastnorm
+
+from .. import _checks
+from .._bench.peers import TITLES, copy
+from ..kernels import rows
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print it."""
+    show()
+    return 0
+
+
+def show() -> None:
+    """A line per fact."""
+    facts = machine()
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name.ljust(width)}  {fact}")
+
+
+def machine() -> dict[str, str]:
+    """Fact -> what it is here."""
+    copy.copy(np.ones(2), np.ones(2), 1)  # Numba chooses its threading layer with the first parallel call
+    versions = {name: _version(name) for name in ("numba", *TITLES)}
+    return {
+        "fastnorm": fastnorm.__version__,
+        "Python": platform.python_version(),
+        **{name: found for name, found in versions.items() if found},
+        "CPU": f"{os.cpu_count()} x {llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
+        "threads": f"{fastnorm.get_num_threads()} (threading layer {cast(Any, numba).threading_layer()})",
+        "dtypes": ", ".join(str(dtype) for dtype in _checks.DTYPES),
+        "cache": str(cache()),
+    }
+
+
+def cache() -> Path:
+    """The directory in which Numba keeps the compiled kernels."""
+    return Path(cast(Any, rows.forward).stats.cache_path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
