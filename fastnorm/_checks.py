@@ -60,14 +60,21 @@ def result(value: Any, name: str, x: Array) -> Array | None:
 
 
 def affine_pair(
-    weight: Any, bias: Any, shape: Ints, dtype: np.dtype[Any], why: str
+    weight: Any, bias: Any, shape: Ints, dtype: np.dtype[Any], why: str, *results: Array | None
 ) -> tuple[Array | None, Array | None]:
-    """Weight and bias, each of which may be None."""
+    """Weight and bias, each of which may be None, and a copy of its own where it shares memory with a result."""
     if weight is not None:
-        weight = parameter(weight, "weight", shape, dtype, why)
+        weight = _apart(parameter(weight, "weight", shape, dtype, why), results)
     if bias is not None:
-        bias = parameter(bias, "bias", shape, dtype, why)
+        bias = _apart(parameter(bias, "bias", shape, dtype, why), results)
     return weight, bias
+
+
+def _apart(value: Array, results: tuple[Array | None, ...]) -> Array:
+    """`value`, or a copy where writing one of the results could change it."""
+    if any(r is not None and np.may_share_memory(value, r) for r in results):
+        return value.copy()
+    return value
 
 
 def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str) -> Array:
@@ -78,7 +85,7 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
         raise TypeError(f"{name} has dtype {value.dtype}, expected a real floating one, such as {dtype}")
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {shape}: {why}")
-    return np.ascontiguousarray(value, dtype=dtype)
+    return value.astype(dtype, order="C", copy=False)
 
 
 def running(value: Any, name: str, channels: int, why: str, written: bool) -> Array:
@@ -95,18 +102,18 @@ def running(value: Any, name: str, channels: int, why: str, written: bool) -> Ar
 
 
 def eps(value: Any) -> float:
-    """A number that may be added to a variance."""
+    """A number to add to a variance; below 0 it leaves NaN where the sum is negative, as in PyTorch."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"eps is {value!r}, expected a number such as 1e-5") from None
-    if not 0 <= number < math.inf:
-        raise ValueError(f"eps is {value!r}, expected a finite number of at least 0, such as 1e-5")
+    if not math.isfinite(number):
+        raise ValueError(f"eps is {value!r}, expected a finite number, such as 1e-5")
     return number
 
 
 def momentum(value: Any) -> float:
-    """The share of the new statistics in running ones."""
+    """The share of the new statistics in running ones; outside 0 to 1 it extrapolates, as in PyTorch."""
     if value is None:
         raise TypeError(
             "momentum is None, expected a number from 0 to 1: the layer keeps the count for a cumulative average"
@@ -115,8 +122,8 @@ def momentum(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"momentum is {value!r}, expected a number from 0 to 1, such as 0.1") from None
-    if not 0 <= number <= 1:
-        raise ValueError(f"momentum is {value!r}, expected a number from 0 to 1, such as 0.1")
+    if not math.isfinite(number):
+        raise ValueError(f"momentum is {value!r}, expected a finite number, such as 0.1")
     return number
 
 
@@ -179,8 +186,8 @@ def num_groups(value: Any, channels: int) -> int:
 
 
 def overlap(a: Array, b: Array) -> bool:
-    """Whether two arrays may share memory."""
-    return np.may_share_memory(a, b)
+    """Whether two arrays share memory."""
+    return np.may_share_memory(a, b) and bool(np.shares_memory(a, b))
 
 
 def needs(value: Any) -> tuple[bool, bool, bool]:

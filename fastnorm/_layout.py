@@ -220,9 +220,11 @@ _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
 
 
 class _Memory:
-    """Memory that NumPy may look at as an array."""
+    """Memory that NumPy may look at as an array; it keeps the array alive that owns it."""
 
-    def __init__(self, address: int, dtype: str, size: int) -> None:
+    def __init__(self, owner: Array, address: int, size: int) -> None:
+        dtype = owner.dtype.str
+        self._owner = owner
         self.__array_interface__ = {"data": (address, False), "typestr": dtype, "shape": (size,), "version": 3}
 
 
@@ -238,7 +240,7 @@ def flat(array: Array) -> Array:
     for length, stride in zip(array.shape, array.strides, strict=True):
         low += min(0, (length - 1) * stride)
         high += max(0, (length - 1) * stride)
-    return np.asarray(_Memory(low, array.dtype.str, (high - low) // array.itemsize + 1))
+    return np.asarray(_Memory(array, low, (high - low) // array.itemsize + 1))
 
 
 def element_strides(array: Array) -> Ints:
@@ -252,11 +254,10 @@ def walkable(array: Array) -> bool:
     return bool(array.flags.num & _ALIGNED) and all(stride % array.itemsize == 0 for stride in array.strides)
 
 
-def dense_like(x: Array, value: Array) -> Array:
-    """A copy of `value` with the memory order that `np.empty_like(x)` gives."""
-    copy = np.empty_like(x, dtype=x.dtype, subok=False)
-    np.copyto(copy, value)
-    return copy
+def dense(shape: Ints, dtype: Any, roles: Roles) -> Array:
+    """An empty array that any plan can walk: axes with a statistic of their own outermost, the affine one between."""
+    order = sorted(range(len(shape)), key=lambda i: (i in roles.reduced, i in roles.affine))
+    return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
 
 
 def elements(shape: Ints) -> int:

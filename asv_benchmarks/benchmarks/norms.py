@@ -1,4 +1,4 @@
-"""Time, throughput and memory of every norm, each checked against its float64 definition before it is timed."""
+"""Time, throughput and memory of every norm, each compared with its float64 definition first."""
 
 from __future__ import annotations
 
@@ -30,11 +30,9 @@ class _Norm:
         mode = "training" if norm == "batch_norm" and self.mode == "forward" else self.mode
         self.job = Job(norm, tuple(map(int, size.split("x"))), layout, mode)
         self.runner = start("fastnorm", self.job, exact.results(self.job, inputs.make(self.job)))
-        bound = exact.bound(self.job)
-        if self.runner.error is None or not self.runner.error <= bound:
-            raise AssertionError(
-                f"{self.job.name}: {self.runner.error} roundings, at most {bound} are allowed"
-            )
+        error, bound = self.runner.error, exact.bound(self.job)
+        if error is None or not error <= bound:
+            raise AssertionError(f"{self.job.name}: {error} roundings, at most {bound} are allowed")
 
     def time_call(self, *parameters: str) -> None:
         self.runner.call()

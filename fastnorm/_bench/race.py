@@ -128,10 +128,10 @@ class _Worker:
         theirs.close()
 
     def ask(self, *request: Any) -> Any:
-        self._pipe.send(request)
         try:
+            self._pipe.send(request)
             reply = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             raise RuntimeError(f"{self._name} ended with exit code {self._process.exitcode}") from None
         if isinstance(reply, Exception):

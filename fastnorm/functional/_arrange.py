@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._layout import Plan, Roles, dense_like, element_strides, flat, plan, walkable
+from .._layout import Plan, Roles, dense, element_strides, flat, plan, walkable
 
 Array = NDArray[Any]
 
@@ -23,7 +24,7 @@ class Arranged(NamedTuple):
     beside: Array  # the second input, or one of size 0
     results: list[Array]
     shaped: list[Array]  # the results as they were before they were flattened
-    given: list[Array | None]  # the caller's
+    given: Sequence[Array | None]  # where they are to be in the end, if elsewhere
 
     def given_back(self) -> list[Array]:
         """The results; what was written beside the caller's arrays is copied into them."""
@@ -47,13 +48,18 @@ def arrange(x: Array, beside: Array | None, given: list[Array | None], roles: Ro
         found = plan(x.shape, _strides(x, beside, results[0]), roles, options)
         if found is not None and all(r.strides == results[0].strides for r in results[1:]):
             return _flattened(found, x, beside, results, given)
-    dense = dense_like(x, x)
-    if beside is not None:
-        beside = dense_like(dense, beside)
-    results = [np.empty_like(dense) for _ in given]
-    found = plan(x.shape, _strides(dense, beside, results[0]), roles, options)
-    assert found is not None, "dense arrays of one order can always be walked"
-    return _flattened(found, dense, beside, results, given)
+    copies = [_dense_copy(a, roles) for a in (x, beside) if a is not None]
+    results = [dense(x.shape, x.dtype, roles) for _ in given]
+    found = plan(x.shape, _strides(copies[0], copies[-1] if copies[1:] else None, results[0]), roles, options)
+    assert found is not None, "dense arrays in the order of the roles can always be walked"
+    targets = [np.empty_like(x) if r is None else r for r in given]
+    return _flattened(found, copies[0], copies[-1] if copies[1:] else None, results, targets)
+
+
+def _dense_copy(array: Array, roles: Roles) -> Array:
+    copy = dense(array.shape, array.dtype, roles)
+    np.copyto(copy, array)
+    return copy
 
 
 def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, ...], ...]:
@@ -64,7 +70,7 @@ def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, 
 
 
 def _flattened(
-    found: Plan, x: Array, beside: Array | None, results: list[Array], given: list[Array | None]
+    found: Plan, x: Array, beside: Array | None, results: list[Array], given: Sequence[Array | None]
 ) -> Arranged:
     other = np.empty(0, x.dtype) if beside is None else flat(beside)
     return Arranged(found, flat(x), other, [flat(r) for r in results], results, given)

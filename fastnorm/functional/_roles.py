@@ -9,9 +9,13 @@ from .. import _checks
 from .._layout import Ints, Roles, elements
 
 
-@lru_cache(maxsize=4096)
 def trailing(shape: Ints, axis: Any) -> tuple[Roles, Ints, str]:
     """Layer and RMS norm: statistics over `axis`, an affine pair per position in it. (roles, its shape, why that shape)."""
+    return _trailing(shape, tuple(axis) if isinstance(axis, list) else axis)
+
+
+@lru_cache(maxsize=4096)
+def _trailing(shape: Ints, axis: Any) -> tuple[Roles, Ints, str]:
     axes = _checks.axes(axis, shape)
     affine = tuple(shape[i] for i in axes)
     return Roles(axes, axes), affine, f"the normalized axes of x, whose shape is {shape}, are {axes}"

@@ -28,8 +28,10 @@ class Running(NamedTuple):
         return mean if mean.flags.writeable else mean.copy(), var if var.flags.writeable else var.copy()
 
 
-def checked(mean: Any, var: Any, shape: tuple[int, ...], why: str, written: bool) -> Running | None:
-    """A pair of running statistics, or None where there are none."""
+def checked(
+    mean: Any, var: Any, shape: tuple[int, ...], why: str, written: bool, x: Array, out: Array | None
+) -> Running | None:
+    """A pair of running statistics that no other array of the call shares memory with, or None where there are none."""
     if mean is None and var is None:
         return None
     if mean is None or var is None:
@@ -39,6 +41,11 @@ def checked(mean: Any, var: Any, shape: tuple[int, ...], why: str, written: bool
         _checks.running(mean, "running_mean", shape[0], why, written),
         _checks.running(var, "running_var", shape[0], why, written),
     )
-    if written and np.may_share_memory(*pair):
+    if written and _checks.overlap(*pair):
         raise ValueError("running_mean and running_var share memory, expected two arrays of their own")
+    for name, running in zip(("running_mean", "running_var"), pair, strict=True):
+        if out is not None and _checks.overlap(running, out):
+            raise ValueError(f"{name} shares memory with out, expected an array of its own")
+        if written and _checks.overlap(running, x):
+            raise ValueError(f"{name} shares memory with x, expected an array of its own")
     return Running(*pair)

@@ -69,10 +69,11 @@ def group_norm(
     """
     x = _checks.array(x, "x")
     roles, shape, why = _roles.groups(x.shape, num_groups, layout)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why)
+    out = _checks.result(out, "out", x)
+    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
     code = _checks.activation(activation, CODES)
     y, statistics = normalize(
-        x, roles, weight, bias, _checks.eps(eps), code, _checks.result(out, "out", x), statistics=return_stats
+        x, roles, weight, bias, _checks.eps(eps), code, out, statistics=return_stats
     )
     if not return_stats:
         return y

@@ -79,10 +79,10 @@ def instance_norm(
     """
     x = _checks.array(x, "x")
     roles, shape, why = _roles.channels(x.shape, layout, True)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why)
-    code, eps, momentum = _checks.activation(activation, CODES), _checks.eps(eps), _checks.momentum(momentum)
     out = _checks.result(out, "out", x)
-    running = _running.checked(running_mean, running_var, shape, why, use_input_stats)
+    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
+    code, eps, momentum = _checks.activation(activation, CODES), _checks.eps(eps), _checks.momentum(momentum)
+    running = _running.checked(running_mean, running_var, shape, why, use_input_stats, x, out)
     if not use_input_stats:
         if running is None:
             raise ValueError("use_input_stats is False but running_mean is None, expected running statistics to use")

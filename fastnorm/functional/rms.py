@@ -68,7 +68,8 @@ def rms_norm(
     """
     x = _checks.array(x, "x")
     roles, shape, why = _roles.trailing(x.shape, axis)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why)
+    out = _checks.result(out, "out", x)
+    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
     code = _checks.activation(activation, CODES)
     if eps is None:
         eps = float(np.finfo(x.dtype).eps)
@@ -79,7 +80,7 @@ def rms_norm(
         bias,
         _checks.eps(eps),
         code,
-        _checks.result(out, "out", x),
+        out,
         second_moment=True,
         statistics=return_stats,
     )

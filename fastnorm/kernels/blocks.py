@@ -84,6 +84,24 @@ def wide_centred_sums(block, centre):
 
 
 @reduction
+def is_constant(block, value):
+    """Whether every element is `value`: squares may be 0 for being too small."""
+    others = 0
+    for i in range(block.size):
+        others += block[i] != value
+    return others == 0
+
+
+@reduction
+def least(block):
+    """The least element, of none that are NaN."""
+    result = block[0]
+    for i in range(block.size):
+        result = min(result, block[i])
+    return result
+
+
+@reduction
 def squares(block):
     """Σ x²."""
     result = block.dtype.type(0)
@@ -139,7 +157,7 @@ def block_moments(block):
     count = block.size
     centre = cast(block, total(block) / count)
     first, second = centred_sums(block, centre)
-    if first == 0 and second == 0:
+    if second == 0 and is_constant(block, centre):
         return np.float64(centre), 0.0, 0.0
     # Also where the centre misses the mean by more than the spread, as it does in a constant block.
     if not (TINY < second < HUGE) or np.float64(first) * first > 0.5 * count * second:
@@ -165,7 +183,7 @@ def wide_block_moments(block):
 def block_square(block):
     """(0, 0, Σ x²): the second moment, in the place of M2."""
     second = np.float64(squares(block))
-    if not (TINY < second < HUGE) and second != 0:
+    if not (TINY < second < HUGE) and not (second == 0 and is_constant(block, block.dtype.type(0))):
         _, second = wide_centred_sums(block, 0.0)
     return 0.0, 0.0, second
 
@@ -182,6 +200,18 @@ def merge(count_a, a, count_b, b):
     back = mean - mean_a
     error = (mean_a - (mean - back)) + (move - back)
     return mean, tail_a + error, m2_a + (m2_b + delta * move * count_a)
+
+
+@reduction
+def fold_sums(means, tails, mean, tail):
+    """(Σ e, Σ e²), e = the distance of each (mean, tail) from one."""
+    first = 0.0
+    second = 0.0
+    for i in range(means.size):
+        e = distance(means[i], mean) + distance(tails[i], tail)
+        first += e
+        second += e * e
+    return first, second
 
 
 # -- Applying ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from numba import prange
 
 from .._jit import kernel, step
 from .activations import NONE, activate
-from .blocks import add, cast, copy, merge, split
+from .blocks import add, cast, copy, fold_sums, split, wide_total
 from .floats import stream
 from .job import (
     ACTIVATION,
@@ -83,7 +83,7 @@ def band_moments(x, job, array, b, first, count, wide, low, state, like):
     """Moments of `count` rows, each `wide` successive rows in one, from row `first` on, into state (3, width)."""
     width = state.shape[1]
     where = np.empty(TILE, np.int64)
-    sums = np.empty((3, SLAB), like.dtype)
+    sums = np.empty((4, SLAB), like.dtype)
     block = np.empty((3, SLAB))
     for row in range(0, count, TILE):
         rows = min(TILE, count - row)
@@ -124,12 +124,21 @@ def chunk_moments(x, job, array, b, chunk, low, state, like):
 def finish_moments(state, rows, fold):
     """Fold neighbouring columns into one statistic each, and turn M2 into the variance, in place."""
     width = state.shape[1]
+    if fold == 1:
+        for k in range(width):
+            state[2, k] /= rows
+        return
     for k in range(0, width, fold):
-        total = (state[0, k], state[1, k], state[2, k])
-        for j in range(1, fold):
-            total = merge(j * rows, total, rows, (state[0, k + j], state[1, k + j], state[2, k + j]))
-        for j in range(fold):
-            state[0, k + j], state[1, k + j], state[2, k + j] = total[0], total[1], total[2] / (rows * fold)
+        means, tails = state[0, k : k + fold], state[1, k : k + fold]
+        centre = means[0]
+        shift = fold_sums(means, tails, centre, 0.0)[0] / fold
+        mean = centre + shift
+        tail = (centre - mean) + shift
+        first, second = fold_sums(means, tails, mean, tail)
+        tail += first / fold
+        m2 = wide_total(state[2, k : k + fold]) + rows * (second - first * first / fold)
+        for j in range(k, k + fold):
+            state[0, j], state[1, j], state[2, j] = mean, tail, m2 / (np.float64(rows) * fold)
 
 
 # -- Applying ------------------------------------------------------------------------------------------------------
@@ -324,7 +333,8 @@ def _forward_slab(arrays, pair, statistics, job, eps, i):
     if statistics.size > 0:
         at = b * job[COUNTS, LENGTH] + low
         for k in range(width):
-            statistics[0, at + k], statistics[1, at + k], statistics[2, at + k] = state[0, k], state[2, k], rstd[k]
+            mean = state[0, k] + state[1, k]
+            statistics[0, at + k], statistics[1, at + k], statistics[2, at + k] = mean, state[2, k], rstd[k]
     along = job[AFFINE, ALONG]
     coefficients = np.empty((3, width), weight.dtype)
     fill_coefficients(state, rstd, weight, bias, start(job, AFFINE, b, 0) + low * along, along, coefficients)
@@ -379,5 +389,5 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
                 )
     if chunks > 0 and statistics.size > 0:
         for k in range(result.shape[1]):
-            statistics[0, k], statistics[1, k] = result[0, k], result[2, k]
+            statistics[0, k], statistics[1, k] = result[0, k] + result[1, k], result[2, k]
             statistics[2, k] = 1.0 / np.sqrt(result[2, k] + eps)

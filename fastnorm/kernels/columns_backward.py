@@ -121,20 +121,17 @@ def spread(lines, wide):
 
 
 @step
-def rows_at_once(job, pair, width):
-    """How many successive rows are one wide row of x, dy and dx: one where each row has an affine pair of its own."""
-    if job[AFFINE, ALONG] == 0 and pair[0].size > 0:
+def rows_at_once(job, width, paired):
+    """How many successive rows are one wide row of x, dy and dx: one where each row is `paired` with parameters of its own."""
+    if job[AFFINE, ALONG] == 0 and paired:
         return 1
     wide = widening(job, X, width, _WIDE)
     return min(wide, widening(job, BESIDE, width, _WIDE), widening(job, Y, width, _WIDE))
 
 
 @step
-def band_sums(arrays, pair, lines, job, b, first, count, wide, low, state, gradients, line):
-    """Σ gw, Σ gw·x_hat and Σ x_hat of each column over `count` rows of `wide` rows each, added to state (3, width) float64.
-
-    Where each row has its own affine pair (`line` of gradients is theirs), its gradients are complete here.
-    """
+def band_sums(arrays, pair, lines, job, b, first, count, wide, low, state):
+    """Σ gw, Σ gw·x_hat and Σ x_hat of each column over `count` rows of `wide` rows each, added to state (3, width) float64."""
     dy, x, _ = arrays
     width = state.shape[1]
     by_row = job[AFFINE, ALONG] == 0
@@ -153,36 +150,32 @@ def band_sums(arrays, pair, lines, job, b, first, count, wide, low, state, gradi
             g = _row_gradient(dy[beside : beside + width], block, lines, pair, affine, has_pair, code, z)
             weight = pair[0][affine] if has_pair else cast(z, 1)
             _sum_row(g, block, lines[HIGH], lines[SCALE], lines[SHIFT], weight, sums[0], sums[1], sums[2])
-            if by_row and gradients[0].size > 0:
-                product = dot_standardized(g, block, lines[HIGH], lines[SCALE], lines[SHIFT])
-                gradients[0][line, affine] += product
-                gradients[1][line, affine] += total(g)
         for i in range(3):
             for k in range(width):
                 state[i, k] += sums[i, k]
 
 
 @step
-def chunk_sums(arrays, pair, lines, job, b, chunk, low, state, gradients, line):
+def chunk_sums(arrays, pair, lines, job, b, chunk, low, state):
     """The sums of one chunk's columns, from `low` on, into state (3, width) float64."""
     per_chunk = rows_per_chunk(job)
     first = chunk * per_chunk
     rows = min(per_chunk, reduced(job) - first)
     width = state.shape[1]
-    wide = rows_at_once(job, pair, width)
+    wide = rows_at_once(job, width, pair[0].size > 0)
     whole = rows // wide if wide > 1 else 0
     for i in range(3):
         clear(state[i])
     if whole > 0:
         parts = np.zeros((3, width * wide))
         band_sums(
-            arrays, pair, spread(lines, wide), job, b, first, whole, wide, low, parts, gradients, line
+            arrays, pair, spread(lines, wide), job, b, first, whole, wide, low, parts
         )
         for i in range(3):
             for k in range(width * wide):
                 state[i, k % width] += parts[i, k]
     done = whole * wide
-    band_sums(arrays, pair, lines, job, b, first + done, rows - done, ONE, low, state, gradients, line)
+    band_sums(arrays, pair, lines, job, b, first + done, rows - done, ONE, low, state)
 
 
 @step
@@ -222,18 +215,18 @@ def finish_lines(lines, sums, pair, rstd, job, b, low, gradients, wanted):
 
 
 @step
-def gradient_rows(arrays, pair, lines, job, b, first, last, low):
-    """dx of rows first to last of a slab."""
-    wide = rows_at_once(job, pair, lines.shape[1])
+def gradient_rows(arrays, pair, lines, gradients, line, job, b, first, last, low):
+    """dx of rows first to last of a slab, and the gradients of their own affine pairs, added to their `line`."""
+    wide = rows_at_once(job, lines.shape[1], pair[0].size > 0 or gradients[0].size > 0)
     whole = (last - first) // wide if wide > 1 else 0
     if whole > 0:
-        _gradient_band(arrays, pair, spread(lines, wide), job, b, first, whole, wide, low)
+        _gradient_band(arrays, pair, spread(lines, wide), gradients, line, job, b, first, whole, wide, low)
     done = whole * wide
-    _gradient_band(arrays, pair, lines, job, b, first + done, last - first - done, ONE, low)
+    _gradient_band(arrays, pair, lines, gradients, line, job, b, first + done, last - first - done, ONE, low)
 
 
 @step
-def _gradient_band(arrays, pair, lines, job, b, first, count, wide, low):
+def _gradient_band(arrays, pair, lines, gradients, line, job, b, first, count, wide, low):
     dy, x, dx = arrays
     width = lines.shape[1]
     by_row = job[AFFINE, ALONG] == 0 and pair[0].size > 0
@@ -248,6 +241,11 @@ def _gradient_band(arrays, pair, lines, job, b, first, count, wide, low):
         code = job[OPTIONS, ACTIVATION]
         g = _row_gradient(dy[beside : beside + width], block, lines, pair, affine, by_row, code, z)
         weight = pair[0][affine] if by_row else cast(z, 1)
+        if job[AFFINE, ALONG] == 0 and gradients[0].size > 0:
+            gradients[0][line, affine] += dot_standardized(g, block, lines[HIGH], lines[SCALE], lines[SHIFT])
+            gradients[1][line, affine] += total(g)
+        if dx.size == 0:
+            continue
         out = dx[to : to + width]
         target = buffer if streaming else out
         _gradient_row(g, block, target, lines, weight)
@@ -263,14 +261,13 @@ def _whole_slab(arrays, pair, statistics, gradients, job, i, line):
     sums = np.zeros((3, width))
     part = np.empty((3, width))
     for chunk in range(chunks_of(job)):
-        chunk_sums(arrays, pair, lines, job, b, chunk, low, part, gradients, line)
+        chunk_sums(arrays, pair, lines, job, b, chunk, low, part)
         for j in range(3):
             for k in range(width):
                 sums[j, k] += part[j, k]
     at = b * job[COUNTS, LENGTH] + low
     finish_lines(lines, sums, pair, statistics[1][at : at + width], job, b, low, gradients, ONE)
-    if arrays[2].size > 0:
-        gradient_rows(arrays, pair, lines, job, b, ZERO, reduced(job), low)
+    gradient_rows(arrays, pair, lines, gradients, line, job, b, ZERO, reduced(job), low)
 
 
 @step
@@ -286,7 +283,7 @@ def _backward_phase(phase, i, arrays, pair, statistics, gradients, partial, job)
         chunk = (i // slabs) % chunks
         lines = slab_lines(pair, statistics, job, b, low, width)
         state = np.empty((3, width))
-        chunk_sums(arrays, pair, lines, job, b, chunk, low, state, gradients, at)
+        chunk_sums(arrays, pair, lines, job, b, chunk, low, state)
         for j in range(3):
             copy(state[j], partial[b * chunks + chunk, j, low : low + width])
     elif phase == MERGE:
@@ -296,10 +293,17 @@ def _backward_phase(phase, i, arrays, pair, statistics, gradients, partial, job)
                 for k in range(low, low + width):
                     partial[b * chunks, j, k] += partial[b * chunks + chunk, j, k]
         _finished_lines(pair, statistics, gradients, partial[b * chunks], job, b, low, width, ONE)
-    elif arrays[2].size > 0:
+    elif job[AFFINE, ALONG] != 0:
         b, first_row, last_row, low, width = task_of(job, i)
         lines = _finished_lines(pair, statistics, gradients, partial[b * chunks], job, b, low, width, ZERO)
-        gradient_rows(arrays, pair, lines, job, b, first_row, last_row, low)
+        gradient_rows(arrays, pair, lines, gradients, ZERO, job, b, first_row, last_row, low)
+    else:
+        # Whole slabs, so that no other task adds to the same line.
+        band = slabs_per_line(job, gradients[0].shape[0])
+        for slab in range(i * band, min((i + 1) * band, kept(job) * slabs)):
+            b, low, width = slab_of(job, slab)
+            lines = _finished_lines(pair, statistics, gradients, partial[b * chunks], job, b, low, width, ZERO)
+            gradient_rows(arrays, pair, lines, gradients, i, job, b, ZERO, reduced(job), low)
 
 
 @step
@@ -336,7 +340,9 @@ def backward(dy, x, dx, weight, bias, mean, rstd, dweight, dbias, job, threads):
     first, last = (ALL_AT_ONCE, ALL_AT_ONCE) if whole else (SUMS, APPLY)
     partial = np.empty((kept(job) * chunks, 3, job[COUNTS, LENGTH]))
     band = slabs_per_line(job, dweight.shape[0])
-    tasks = ((slabs + band - 1) // band, slabs * chunks, slabs, tasks_of(job))
+    lines = (slabs + band - 1) // band
+    applying = lines if job[AFFINE, ALONG] == 0 else tasks_of(job)
+    tasks = (lines, slabs * chunks, slabs, applying)
     for phase in range(first, last + 1):
         if threads == 1:
             for i in range(tasks[phase]):

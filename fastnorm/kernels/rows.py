@@ -284,7 +284,7 @@ def _forward_groups(arrays, pair, statistics, job, eps, first, last):
         mean, tail, variance = group_moments(source, job, array, b, weight)
         rstd = 1.0 / np.sqrt(variance + eps)
         if statistics.size > 0:
-            statistics[0, b], statistics[1, b], statistics[2, b] = mean, variance, rstd
+            statistics[0, b], statistics[1, b], statistics[2, b] = mean + tail, variance, rstd
         statistic = (mean, tail, rstd)
         apply_group(
             source, arrays[3], weight, bias, job, array, b, zero, segments, zero, length, statistic, buffer
@@ -311,7 +311,7 @@ def _forward_blocks(arrays, pair, statistics, job, eps, first, last):
         variance = m2 / length
         rstd = 1.0 / np.sqrt(variance + eps)
         if statistics.size > 0:
-            statistics[0, b], statistics[1, b], statistics[2, b] = mean, variance, rstd
+            statistics[0, b], statistics[1, b], statistics[2, b] = mean + tail, variance, rstd
         centre, scale, shift = coefficients((mean, tail, rstd), weight, bias, affine, along)
         out = y[to : to + length]
         target = buffer[:length] if buffer.size > 0 else out
@@ -386,5 +386,5 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
                 )
     if chunks > 0 and statistics.size > 0:
         for b in range(groups):
-            statistics[0, b], statistics[1, b] = result[0, b], result[2, b]
+            statistics[0, b], statistics[1, b] = result[0, b] + result[1, b], result[2, b]
             statistics[2, b] = 1.0 / np.sqrt(result[2, b] + eps)

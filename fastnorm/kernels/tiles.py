@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._jit import step
-from .blocks import HUGE, TINY, cast, clear, copy, distance, merge, standardize
+from .blocks import HUGE, TINY, cast, clear, copy, distance, least, merge, standardize
 from .job import start
 
 # Rows of a tile and columns of a slab: 64 KiB of float32, so that the second pass reads L2; slabs of 128 fit L1, and spend
@@ -44,6 +44,12 @@ def _centred_row(first, second, centre, x0):
 
 
 @step
+def _add_distances(spread, centre, x0):
+    for k in range(spread.size):
+        spread[k] += abs(distance(x0[k], centre[k]))
+
+
+@step
 def row_at(x, where, r, width):
     """The slab of row r."""
     return x[where[r] : where[r] + width]
@@ -81,12 +87,13 @@ def _column_sums(x, where, rows, centre, first, second):
 
 
 @step
-def _unsound(rows, first, second):
+def _unsound(rows, first, second, spread):
     """How many columns lost digits in the arithmetic of the input: see `blocks.block_moments`."""
     count = 0
     for k in range(first.size):
         s1, s2 = first[k], second[k]
-        constant = (s1 == 0) & (s2 == 0)
+        # `spread` is Σ |d|: with it at 0 the column is constant, else its squares were too small.
+        constant = (s2 == 0) & (spread[k] == 0)
         sound = (s2 > TINY) & (s2 < HUGE) & (s1 * s1 <= s2 * (0.5 * rows))
         count += 0 if constant | sound else 1
     return count
@@ -118,14 +125,15 @@ def _repair(x, where, rows, first, second, block, second_moment):
     for k in range(width):
         if not (TINY < second[k] < HUGE and first[k] * first[k] <= 0.5 * rows * second[k]):
             shift = 0.0 if second_moment != 0 else s1[k] / rows
-            block[0, k], block[1, k], block[2, k] = centre[k], shift, s2[k] - s1[k] * shift
+            block[0, k], block[1, k] = centre[k], shift
+            block[2, k] = s2[k] if second_moment != 0 else s2[k] - s1[k] * shift
 
 
 @step
 def tile_moments(x, where, rows, width, sums, block, second_moment):
     """Moments of a tile's columns into block (3, SLAB) float64: mean, tail, M2.
 
-    x: flat. where: (TILE,) int64, where each row's slab begins. sums: (3, SLAB) of the arithmetic's dtype, scratch.
+    x: flat. where: (TILE,) int64, where each row's slab begins. sums: (4, SLAB) of the arithmetic's dtype, scratch.
     """
     centre, first, second = sums[0, :width], sums[1, :width], sums[2, :width]
     clear(centre)
@@ -143,7 +151,12 @@ def tile_moments(x, where, rows, width, sums, block, second_moment):
         block[0, k] = mean
         block[1, k] = (base - mean) + shift
         block[2, k] = np.float64(second[k]) - s1 * shift
-    if _unsound(rows, first, second) > 0:
+    spread = sums[3, :width]
+    clear(spread)
+    if least(second) == 0:
+        for r in range(rows):
+            _add_distances(spread, centre, row_at(x, where, r, width))
+    if _unsound(rows, first, second, spread) > 0:
         _repair(x, where, rows, first, second, block, second_moment)
 
 
