@@ -21,7 +21,9 @@ _SUPPORTED = "float32 or float64"
 def array(value: Any, name: str) -> Array:
     """`value` as the kernels can walk it: a real floating array, in native byte order and aligned (copied where it is not)."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of {_SUPPORTED}: np.asarray({name})")
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a NumPy array of {_SUPPORTED}: np.asarray({name})"
+        )
     dtype = value.dtype.newbyteorder("=")
     if dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {_SUPPORTED}: {name}.astype(np.float32)")
@@ -38,7 +40,9 @@ def like(value: Any, name: str, x: Array) -> Array:
     if result.shape != x.shape:
         raise ValueError(f"{name} has shape {result.shape}, expected {x.shape}, the shape of x")
     if result.dtype != x.dtype:
-        raise TypeError(f"{name} has dtype {result.dtype}, expected {x.dtype}, the dtype of x: {name}.astype(x.dtype)")
+        raise TypeError(
+            f"{name} has dtype {result.dtype}, expected {x.dtype}, the dtype of x: {name}.astype(x.dtype)"
+        )
     return result
 
 
@@ -55,7 +59,9 @@ def result(value: Any, name: str, x: Array) -> Array | None:
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written to")
     if any(stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)):
-        raise ValueError(f"{name} is broadcast (has a stride of 0), expected an array with a place for every element")
+        raise ValueError(
+            f"{name} is broadcast (has a stride of 0), expected an array with a place for every element"
+        )
     return value
 
 
@@ -91,13 +97,17 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
 def running(value: Any, name: str, channels: int, why: str, written: bool) -> Array:
     """A running statistic: (C,) of a real floating dtype, writable where it is to be updated."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape ({channels},): {why}")
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a NumPy array of shape ({channels},): {why}"
+        )
     if value.dtype.newbyteorder("=") not in DTYPES:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {_SUPPORTED}: {name}.astype(np.float32)")
     if value.shape != (channels,):
         raise ValueError(f"{name} has shape {value.shape}, expected ({channels},): {why}")
     if written and not value.flags.writeable:
-        raise ValueError(f"{name} is read-only, expected an array that can be updated in place: {name}.copy()")
+        raise ValueError(
+            f"{name} is read-only, expected an array that can be updated in place: {name}.copy()"
+        )
     return value
 
 
@@ -146,7 +156,9 @@ def axes(axis: Any, shape: Ints) -> Ints:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise TypeError(f"axis is {axis!r}, expected an integer or a tuple of them")
         if not -ndim <= value < ndim:
-            raise ValueError(f"axis is {axis!r}, expected from {-ndim} to {ndim - 1}: x has {ndim} axes (shape {shape})")
+            raise ValueError(
+                f"axis is {axis!r}, expected from {-ndim} to {ndim - 1}: x has {ndim} axes (shape {shape})"
+            )
     found = sorted(int(value) % ndim for value in given)
     if not found:
         raise ValueError("axis is (), expected at least one axis to normalize over")
@@ -154,7 +166,9 @@ def axes(axis: Any, shape: Ints) -> Ints:
         raise ValueError(f"axis is {axis!r}, which names an axis twice: x has {ndim} axes")
     lengths = [shape[i] for i in found]
     if 0 in lengths:
-        raise ValueError(f"x has shape {shape}, with no element along the normalized axis {axis!r}: nothing to average")
+        raise ValueError(
+            f"x has shape {shape}, with no element along the normalized axis {axis!r}: nothing to average"
+        )
     return tuple(found)
 
 
@@ -163,25 +177,35 @@ def layout(value: Any, ndim: int) -> tuple[int, int]:
     """The axes of samples and of channels that a layout names."""
     if value is None:
         if ndim < 2:
-            raise ValueError(f"x has {ndim} axes, expected at least 2: samples first, channels at axis 1 (or name a layout)")
+            raise ValueError(
+                f"x has {ndim} axes, expected at least 2: samples first, channels at axis 1 (or name a layout)"
+            )
         return 0, 1
     if not isinstance(value, str):
         raise TypeError(f'layout is {value!r}, expected a string that names the axes, such as "NCHW"')
     if value.count("N") != 1 or value.count("C") != 1 or not (value.isalpha() and value.isupper()):
-        raise ValueError(f'layout is "{value}", expected one capital letter per axis with one N and one C, such as "NHWC"')
+        raise ValueError(
+            f'layout is "{value}", expected one capital letter per axis with one N and one C, such as "NHWC"'
+        )
     if len(set(value)) < len(value):
         raise ValueError(f'layout is "{value}", which names an axis twice')
     if len(value) != ndim:
-        raise ValueError(f'layout is "{value}" ({len(value)} axes), expected {ndim} letters: x has {ndim} axes')
+        raise ValueError(
+            f'layout is "{value}" ({len(value)} axes), expected {ndim} letters: x has {ndim} axes'
+        )
     return value.index("N"), value.index("C")
 
 
 def num_groups(value: Any, channels: int) -> int:
     """A number of groups that divides the channels."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"num_groups is {value!r}, expected an integer that divides {channels}, the channels of x")
+        raise TypeError(
+            f"num_groups is {value!r}, expected an integer that divides {channels}, the channels of x"
+        )
     if value < 1 or channels % value:
-        raise ValueError(f"num_groups is {value}, expected a divisor of {channels}, the number of channels of x")
+        raise ValueError(
+            f"num_groups is {value}, expected a divisor of {channels}, the number of channels of x"
+        )
     return int(value)
 
 

@@ -119,7 +119,10 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
     lengths = roles.statistic_shape(shape)
     if not roles.groups and roles.affine == roles.reduced:
         _number_affine(outer, inner)
-    levels = {False: _merged([a for a in outer if not a.reduced]), True: _merged([a for a in outer if a.reduced])}
+    levels = {
+        False: _merged([a for a in outer if not a.reduced]),
+        True: _merged([a for a in outer if a.reduced]),
+    }
     while levels[inner.reduced] and fold == 1 and levels[inner.reduced][-1].continues(inner):
         inner = levels[inner.reduced].pop().joined(inner)
     if any(len(level) > 2 for level in levels.values()):
@@ -134,7 +137,9 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
         fold=fold,
         statistic_shape=tuple(lengths[i] for i in kept_order),
         statistic_axes=tuple(int(i) for i in np.argsort(kept_order)),
-        parameter_axes=tuple(parameter_order) if roles.affine == roles.reduced and len(parameter_order) > 1 else None,
+        parameter_axes=tuple(parameter_order)
+        if roles.affine == roles.reduced and len(parameter_order) > 1
+        else None,
     )
 
 
@@ -190,7 +195,13 @@ def _merged(axes: list[_Axis]) -> list[_Axis]:
 
 
 def _job(
-    kept: list[_Axis], reduced: list[_Axis], inner: _Axis, fold: int, shape: Ints, strides: tuple[Ints, ...], options: Ints
+    kept: list[_Axis],
+    reduced: list[_Axis],
+    inner: _Axis,
+    fold: int,
+    shape: Ints,
+    strides: tuple[Ints, ...],
+    options: Ints,
 ) -> NDArray[np.int64]:
     job = np.zeros((X + 1 + len(strides), 6), np.int64)
     job[COUNTS, :4] = 1
@@ -225,7 +236,12 @@ class _Memory:
     def __init__(self, owner: Array, address: int, size: int) -> None:
         dtype = owner.dtype.str
         self._owner = owner
-        self.__array_interface__ = {"data": (address, False), "typestr": dtype, "shape": (size,), "version": 3}
+        self.__array_interface__ = {
+            "data": (address, False),
+            "typestr": dtype,
+            "shape": (size,),
+            "version": 3,
+        }
 
 
 def flat(array: Array) -> Array:

@@ -11,7 +11,7 @@ from fastnorm._bench.race import Measurement, Race, Timing, geometric_mean
 
 
 def shrunk(job):
-    """The same job, on an array small enough to be checked in no time, with groups of more than one channel."""
+    """The same job on an array that is checked in no time, with groups of more than one channel."""
     samples, channels, *spatial = job.shape
     return dataclasses.replace(job, shape=(min(samples, 3), min(channels, 96), *[min(n, 5) for n in spatial]))
 

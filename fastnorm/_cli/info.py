@@ -43,7 +43,7 @@ def machine() -> dict[str, str]:
         "Python": platform.python_version(),
         **{name: found for name, found in versions.items() if found},
         "CPU": f"{os.cpu_count()} x {llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
-        "threads": f"{fastnorm.get_num_threads()} (threading layer {cast(Any, numba).threading_layer()})",
+        "threads": f"{fastnorm.get_num_threads()} (threading layer {numba.threading_layer()})",
         "dtypes": ", ".join(str(dtype) for dtype in _checks.DTYPES),
         "cache": str(cache()),
     }

@@ -14,7 +14,7 @@ from . import show
 
 _NONE = "–"
 _LEGEND = """error: distance from the float64 definition, in roundings. of copy: share of the speed of a plain
-copy of the least traffic: each input read once, each result written once. In brackets: over fastnorm's time."""
+copy of the least traffic: each input read, each result written once. In brackets: over fastnorm's time."""
 
 
 def race(jobs: Sequence[Job], peers: Sequence[str], seconds: float) -> list[Measurement]:

@@ -36,7 +36,9 @@ class Arranged(NamedTuple):
         return returned
 
 
-def arrange(x: Array, beside: Array | None, given: list[Array | None], roles: Roles, options: tuple[int, ...]) -> Arranged:
+def arrange(
+    x: Array, beside: Array | None, given: list[Array | None], roles: Roles, options: tuple[int, ...]
+) -> Arranged:
     """A plan for x, an input beside it, and results (the caller's, or None for new ones).
 
     `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
@@ -84,7 +86,11 @@ def _separate(x: Array, beside: Array | None, given: list[Array | None]) -> bool
     inputs = [x] if beside is None else [x, beside]
     results = [r for r in given if r is not None]
     for i, r in enumerate(results):
-        if not walkable(r) or r.dtype != x.dtype or any(np.may_share_memory(r, other) for other in results[:i]):
+        if (
+            not walkable(r)
+            or r.dtype != x.dtype
+            or any(np.may_share_memory(r, other) for other in results[:i])
+        ):
             return False
         for a in inputs:
             same = a.strides == r.strides and a.__array_interface__["data"] == r.__array_interface__["data"]

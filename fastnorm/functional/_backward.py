@@ -10,7 +10,7 @@ from .. import _checks
 from .._layout import Plan, Roles
 from ..kernels import columns_backward, rows_backward
 from ..kernels.activations import CODES
-from ..kernels.job import AFFINE, ALONG, B0, B1, COUNTS, LENGTH
+from ..kernels.job import AFFINE, ALONG, B0, B1, COUNTS
 from ._arrange import arrange
 from ._forward import Array, affine_pair, run
 
@@ -88,4 +88,6 @@ def _lines(plan: Plan) -> int:
 
 def statistic(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """A mean or rstd as the forward call returned it."""
-    return _checks.parameter(value, name, shape, np.dtype(np.float64), "that of what the forward call returned")
+    return _checks.parameter(
+        value, name, shape, np.dtype(np.float64), "that of what the forward call returned"
+    )

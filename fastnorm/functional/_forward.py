@@ -56,7 +56,9 @@ def normalize(
 ) -> tuple[Array, Statistics]:
     """y from x's own statistics, and those (empty where nobody asks for them)."""
     if x.size == 0:
-        return _empty(x, out), Statistics(*(np.full(roles.statistic_shape(x.shape), np.nan) for _ in range(3)))
+        return _empty(x, out), Statistics(
+            *(np.full(roles.statistic_shape(x.shape), np.nan) for _ in range(3))
+        )
     at = arrange(x, None, [out], roles, (int(second_moment), activation))
     found = _forward(at.plan, at.x, at.beside, at.beside, at.results[0], weight, bias, eps, statistics)
     return at.given_back()[0], found

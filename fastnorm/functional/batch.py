@@ -95,7 +95,9 @@ def batch_norm(
         return y, running.mean.astype(np.float64), 1 / np.sqrt(running.var.astype(np.float64) + eps)
     count = x.size // shape[0] if shape[0] else 0
     if count == 1:
-        raise ValueError(f"x has one value per channel (shape {x.shape}), expected more in training: their variance is 0")
+        raise ValueError(
+            f"x has one value per channel (shape {x.shape}), expected more in training: their variance is 0"
+        )
     wanted = return_stats or running is not None
     y, statistics = normalize(x, roles, weight, bias, eps, code, out, statistics=wanted)
     if running is not None and count > 0:

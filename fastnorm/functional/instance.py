@@ -85,7 +85,9 @@ def instance_norm(
     running = _running.checked(running_mean, running_var, shape, why, use_input_stats, x, out)
     if not use_input_stats:
         if running is None:
-            raise ValueError("use_input_stats is False but running_mean is None, expected running statistics to use")
+            raise ValueError(
+                "use_input_stats is False but running_mean is None, expected running statistics to use"
+            )
         inference = _roles.for_inference(x.shape, x.strides, layout)
         y = standardize(x, inference, *running.for_inference(), weight, bias, eps, code, out)
         if not return_stats:

@@ -71,9 +71,7 @@ def layer_norm(
     out = _checks.result(out, "out", x)
     weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
     code = _checks.activation(activation, CODES)
-    y, statistics = normalize(
-        x, roles, weight, bias, _checks.eps(eps), code, out, statistics=return_stats
-    )
+    y, statistics = normalize(x, roles, weight, bias, _checks.eps(eps), code, out, statistics=return_stats)
     return (y, statistics.mean, statistics.rstd) if return_stats else y
 
 

@@ -91,4 +91,6 @@ def _add_norm(
     weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out, sum_out)
     if out is not None and sum_out is not None and _checks.overlap(out, sum_out):
         raise ValueError("sum_out shares memory with out, expected two arrays of their own")
-    return normalize_sum(x, residual, roles, weight, bias, _checks.eps(eps), out, sum_out, second_moment=second_moment)
+    return normalize_sum(
+        x, residual, roles, weight, bias, _checks.eps(eps), out, sum_out, second_moment=second_moment
+    )

@@ -11,8 +11,8 @@ from .job import (
     ACTIVATION,
     AFFINE,
     ALONG,
-    COUNTS,
     BESIDE,
+    COUNTS,
     FOLD,
     LENGTH,
     M0,
@@ -209,7 +209,13 @@ def task_of(job, i):
     bands = (reduced(job) + band - 1) // band
     low = (i % slabs) * width
     first = ((i // slabs) % bands) * band
-    return i // (slabs * bands), first, min(first + band, reduced(job)), low, min(width, job[COUNTS, LENGTH] - low)
+    return (
+        i // (slabs * bands),
+        first,
+        min(first + band, reduced(job)),
+        low,
+        min(width, job[COUNTS, LENGTH] - low),
+    )
 
 
 @step
@@ -380,12 +386,24 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
         if threads == 1:
             for i in range(tasks[phase]):
                 _forward_phase(
-                    phase, np.int64(i), (x, residual, total, y), (weight, bias), (statistics, partial, result), job, eps
+                    phase,
+                    np.int64(i),
+                    (x, residual, total, y),
+                    (weight, bias),
+                    (statistics, partial, result),
+                    job,
+                    eps,
                 )
         else:
             for i in prange(tasks[phase]):
                 _forward_phase(
-                    phase, np.int64(i), (x, residual, total, y), (weight, bias), (statistics, partial, result), job, eps
+                    phase,
+                    np.int64(i),
+                    (x, residual, total, y),
+                    (weight, bias),
+                    (statistics, partial, result),
+                    job,
+                    eps,
                 )
     if chunks > 0 and statistics.size > 0:
         for k in range(result.shape[1]):

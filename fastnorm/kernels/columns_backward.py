@@ -168,9 +168,7 @@ def chunk_sums(arrays, pair, lines, job, b, chunk, low, state):
         clear(state[i])
     if whole > 0:
         parts = np.zeros((3, width * wide))
-        band_sums(
-            arrays, pair, spread(lines, wide), job, b, first, whole, wide, low, parts
-        )
+        band_sums(arrays, pair, spread(lines, wide), job, b, first, whole, wide, low, parts)
         for i in range(3):
             for k in range(width * wide):
                 state[i, k % width] += parts[i, k]
@@ -302,7 +300,9 @@ def _backward_phase(phase, i, arrays, pair, statistics, gradients, partial, job)
         band = slabs_per_line(job, gradients[0].shape[0])
         for slab in range(i * band, min((i + 1) * band, kept(job) * slabs)):
             b, low, width = slab_of(job, slab)
-            lines = _finished_lines(pair, statistics, gradients, partial[b * chunks], job, b, low, width, ZERO)
+            lines = _finished_lines(
+                pair, statistics, gradients, partial[b * chunks], job, b, low, width, ZERO
+            )
             gradient_rows(arrays, pair, lines, gradients, i, job, b, ZERO, reduced(job), low)
 
 
@@ -352,5 +352,12 @@ def backward(dy, x, dx, weight, bias, mean, rstd, dweight, dbias, job, threads):
         else:
             for i in prange(tasks[phase]):
                 _backward_phase(
-                    phase, np.int64(i), (dy, x, dx), (weight, bias), (mean, rstd), (dweight, dbias), partial, job
+                    phase,
+                    np.int64(i),
+                    (dy, x, dx),
+                    (weight, bias),
+                    (mean, rstd),
+                    (dweight, dbias),
+                    partial,
+                    job,
                 )

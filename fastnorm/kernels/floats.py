@@ -11,11 +11,11 @@ _LINE = 64
 
 
 @intrinsic
-def _address(typingctx, array):  # type: ignore[no-untyped-def]
+def _address(typingctx, array):
     """The address of the first element of a contiguous array."""
     from numba.core import cgutils
 
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, arguments):
         view = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
         return builder.ptrtoint(view.data, ir.IntType(64))
 
@@ -23,10 +23,10 @@ def _address(typingctx, array):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _stream_line(typingctx, target, source):  # type: ignore[no-untyped-def]
+def _stream_line(typingctx, target, source):
     """Copy one aligned 64-byte line to address `target` from address `source` past the cache."""
 
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, arguments):
         line = ir.VectorType(ir.IntType(64), 8)
         to, origin = (builder.inttoptr(a, line.as_pointer()) for a in arguments)
         value = builder.load(origin)

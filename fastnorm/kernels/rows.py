@@ -23,8 +23,8 @@ from .job import (
     ACTIVATION,
     AFFINE,
     ALONG,
-    COUNTS,
     BESIDE,
+    COUNTS,
     LENGTH,
     M0,
     M1,
@@ -217,7 +217,9 @@ def _apply_task(x, array, y, weight, bias, mean, tail, variance, job, eps, i):
     )
     high = min(low + CHUNK, job[COUNTS, LENGTH])
     last = min(first + band, reduced(job))
-    apply_group(x, y, weight, bias, job, array, b, first, last, low, high, statistic, store_buffer(job, weight))
+    apply_group(
+        x, y, weight, bias, job, array, b, first, last, low, high, statistic, store_buffer(job, weight)
+    )
 
 
 @step
@@ -377,12 +379,24 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
         if threads == 1:
             for i in range(tasks[phase]):
                 _forward_phase(
-                    phase, np.int64(i), (x, residual, total, y), (weight, bias), (statistics, partial, result), job, eps
+                    phase,
+                    np.int64(i),
+                    (x, residual, total, y),
+                    (weight, bias),
+                    (statistics, partial, result),
+                    job,
+                    eps,
                 )
         else:
             for i in prange(tasks[phase]):
                 _forward_phase(
-                    phase, np.int64(i), (x, residual, total, y), (weight, bias), (statistics, partial, result), job, eps
+                    phase,
+                    np.int64(i),
+                    (x, residual, total, y),
+                    (weight, bias),
+                    (statistics, partial, result),
+                    job,
+                    eps,
                 )
     if chunks > 0 and statistics.size > 0:
         for b in range(groups):

@@ -143,7 +143,9 @@ def segment_gradient(arrays, pair, statistic, means, gradients, line, job, b, m,
         block = x[at + i : at + last]
         weight, bias = element_pair(pair, affine, along, i, last)
         code = job[OPTIONS, ACTIVATION]
-        g = through_activation(dy[beside + i : beside + last], block, weight, bias, activated, code, buffer[0])
+        g = through_activation(
+            dy[beside + i : beside + last], block, weight, bias, activated, code, buffer[0]
+        )
         if along != 0 and gradients[0].size > 0:
             dweight = gradients[0][line, affine + i : affine + last]
             dbias = gradients[1][line, affine + i : affine + last]

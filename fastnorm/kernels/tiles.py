@@ -62,8 +62,18 @@ def _column_totals(x, where, rows, total):
     clear(total)
     even = rows - rows % 8
     for r in range(0, even, 8):
-        x0, x1, x2, x3 = row_at(x, where, r, n), row_at(x, where, r + 1, n), row_at(x, where, r + 2, n), row_at(x, where, r + 3, n)
-        x4, x5, x6, x7 = row_at(x, where, r + 4, n), row_at(x, where, r + 5, n), row_at(x, where, r + 6, n), row_at(x, where, r + 7, n)
+        x0, x1, x2, x3 = (
+            row_at(x, where, r, n),
+            row_at(x, where, r + 1, n),
+            row_at(x, where, r + 2, n),
+            row_at(x, where, r + 3, n),
+        )
+        x4, x5, x6, x7 = (
+            row_at(x, where, r + 4, n),
+            row_at(x, where, r + 5, n),
+            row_at(x, where, r + 6, n),
+            row_at(x, where, r + 7, n),
+        )
         _add_rows(total, x0, x1, x2, x3, x4, x5, x6, x7)
     for r in range(even, rows):
         _add_row(total, row_at(x, where, r, n))
@@ -77,7 +87,12 @@ def _column_sums(x, where, rows, centre, first, second):
     clear(second)
     even = rows - rows % 4
     for r in range(0, even, 4):
-        x0, x1, x2, x3 = row_at(x, where, r, n), row_at(x, where, r + 1, n), row_at(x, where, r + 2, n), row_at(x, where, r + 3, n)
+        x0, x1, x2, x3 = (
+            row_at(x, where, r, n),
+            row_at(x, where, r + 1, n),
+            row_at(x, where, r + 2, n),
+            row_at(x, where, r + 3, n),
+        )
         _centred_rows(first, second, centre, x0, x1, x2, x3)
     for r in range(even, rows):
         _centred_row(first, second, centre, row_at(x, where, r, n))
