@@ -19,7 +19,7 @@ _SUPPORTED = "float32 or float64"
 
 
 def array(value: Any, name: str) -> Array:
-    """`value` as the kernels can walk it: a real floating array, in native byte order and aligned (copied where it is not)."""
+    """`value` as the kernels can walk it: real floating, in native byte order and aligned (copied where it is not)."""
     if not isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} is a {type(value).__name__}, expected a NumPy array of {_SUPPORTED}: np.asarray({name})"

@@ -120,7 +120,9 @@ def batch_norm_backward(
 ) -> Gradients:
     r"""Gradients of `batch_norm` with respect to x, weight and bias.
 
-    .. math:: g = dy \cdot \mathrm{activation}'(z), \quad dx = \mathrm{rstd} \cdot \left(g \cdot \mathrm{weight} - \overline{g \cdot \mathrm{weight}} - \hat x \cdot \overline{g \cdot \mathrm{weight} \cdot \hat x}\right)
+    .. math:: g = dy \cdot \mathrm{activation}'(z), \quad
+              dx = \mathrm{rstd} \cdot \left(g \cdot \mathrm{weight} - \overline{g \cdot \mathrm{weight}} -
+              \hat x \cdot \overline{g \cdot \mathrm{weight} \cdot \hat x}\right)
 
     where the means are taken over the elements that share a statistic; dweight and dbias are the sums of
     :math:`g \cdot \hat x` and of :math:`g` over the elements that share a pair.

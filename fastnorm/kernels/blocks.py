@@ -262,7 +262,7 @@ def gather_parameters(g, x, dweight, dbias, high, scale, shift):
 
 @step
 def clear(block):
-    """block = 0. A loop of its own, as in `copy`: Numba's slice assignment takes 2 s to compile, for the error it never raises."""
+    """block = 0. A loop, as in `copy`: Numba's slice assignment compiles for 2 s, for an error it never raises."""
     for i in range(block.size):
         block[i] = 0
 

@@ -122,7 +122,7 @@ def spread(lines, wide):
 
 @step
 def rows_at_once(job, width, paired):
-    """How many successive rows are one wide row of x, dy and dx: one where each row is `paired` with parameters of its own."""
+    """How many successive rows are one wide row of x, dy and dx: one where each is `paired` with its own parameters."""
     if job[AFFINE, ALONG] == 0 and paired:
         return 1
     wide = widening(job, X, width, _WIDE)
@@ -131,7 +131,7 @@ def rows_at_once(job, width, paired):
 
 @step
 def band_sums(arrays, pair, lines, job, b, first, count, wide, low, state):
-    """Σ gw, Σ gw·x_hat and Σ x_hat of each column over `count` rows of `wide` rows each, added to state (3, width) float64."""
+    """Σ gw, Σ gw·x_hat, Σ x_hat of each column over `count` rows of `wide` rows each, added to state (3, width)."""
     dy, x, _ = arrays
     width = state.shape[1]
     by_row = job[AFFINE, ALONG] == 0
@@ -330,9 +330,9 @@ def slabs_per_line(job, lines):
 def backward(dy, x, dx, weight, bias, mean, rstd, dweight, dbias, job, threads):
     """Gradients from a norm's input and statistics.
 
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B·length,) float64, mean of
-    size 0 for RMS. dweight, dbias: (lines, parameters) float64, zeros to add to, or (lines, 0) where nobody asks; a line for
-    each slot of the job, or where each row has its own pair, for each of the tasks that share the slabs.
+    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B·length,) float64, mean
+    of size 0 for RMS. dweight, dbias: (lines, parameters) float64, zeros to add to, or (lines, 0) where nobody asks; a line
+    for each slot of the job, or where each row has its own pair, for each of the tasks that share the slabs.
     """
     slabs = kept(job) * slabs_of(job)
     whole = is_local(job)
