@@ -17,12 +17,12 @@ _SUMMING = _SAFE | {"reassoc"}
 
 def step(function: Callable[..., Any]) -> Callable[..., Any]:
     """A piece of a kernel: exact arithmetic, inlined by LLVM into the kernels that call it."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, no_cpython_wrapper=True)(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", fastmath=_SAFE)(function)  # type: ignore[no-any-return]
 
 
 def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     """A piece of a kernel that adds up one block, in whatever order the vector unit likes."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SUMMING, no_cpython_wrapper=True)(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", fastmath=_SUMMING)(function)  # type: ignore[no-any-return]
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

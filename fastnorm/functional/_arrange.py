@@ -50,18 +50,21 @@ def arrange(
         found = plan(x.shape, _strides(x, beside, results[0]), roles, options)
         if found is not None and all(r.strides == results[0].strides for r in results[1:]):
             return _flattened(found, x, beside, results, given)
-    copies = [_dense_copy(a, roles) for a in (x, beside) if a is not None]
-    results = [dense(x.shape, x.dtype, roles) for _ in given]
-    found = plan(x.shape, _strides(copies[0], copies[-1] if copies[1:] else None, results[0]), roles, options)
+    for order in (x, dense(x.shape, x.dtype, roles)):
+        copies = [_copied(a, np.empty_like(order)) for a in (x, beside) if a is not None]
+        results = [np.empty_like(order) for _ in given]
+        other = copies[1] if copies[1:] else None
+        found = plan(x.shape, _strides(copies[0], other, results[0]), roles, options)
+        if found is not None:
+            break
     assert found is not None, "dense arrays in the order of the roles can always be walked"
     targets = [np.empty_like(x) if r is None else r for r in given]
-    return _flattened(found, copies[0], copies[-1] if copies[1:] else None, results, targets)
+    return _flattened(found, copies[0], other, results, targets)
 
 
-def _dense_copy(array: Array, roles: Roles) -> Array:
-    copy = dense(array.shape, array.dtype, roles)
-    np.copyto(copy, array)
-    return copy
+def _copied(array: Array, target: Array) -> Array:
+    np.copyto(target, array)
+    return target
 
 
 def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, ...], ...]:

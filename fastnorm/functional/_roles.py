@@ -24,6 +24,8 @@ def _trailing(shape: Ints, axis: Any) -> tuple[Roles, Ints, str]:
 @lru_cache(maxsize=4096)
 def channels(shape: Ints, layout: Any, per_sample: bool) -> tuple[Roles, Ints, str]:
     """Batch norm: statistics over all but the channels; instance norm (`per_sample`): over the spatial axes."""
+    if shape == (0,) and layout is None:  # PyTorch takes it for a batch without channels
+        return Roles((), (0,)), shape, "x is empty"
     sample, channel = _checks.layout(layout, len(shape))
     kept = (sample, channel) if per_sample else (channel,)
     reduced = tuple(i for i in range(len(shape)) if i not in kept)

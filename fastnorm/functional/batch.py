@@ -80,15 +80,14 @@ def batch_norm(
            [-1.225, -1.414,  0.   ]], dtype=float32)
     """
     x = _checks.array(x, "x")
-    if x.shape == (0,) and layout is None:
-        return np.empty_like(x) if out is None else out
     roles, shape, why = _roles.channels(x.shape, layout, False)
     out = _checks.result(out, "out", x)
     weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
     code, eps, momentum = _checks.activation(activation, CODES), _checks.eps(eps), _checks.momentum(momentum)
     running = _running.checked(running_mean, running_var, shape, why, training, x, out)
     if running is not None and not training:
-        roles = _roles.for_inference(x.shape, x.strides, layout)
+        if x.size > 0:
+            roles = _roles.for_inference(x.shape, x.strides, layout)
         y = standardize(x, roles, *running.for_inference(), weight, bias, eps, code, out)
         if not return_stats:
             return y

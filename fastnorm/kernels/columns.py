@@ -6,7 +6,7 @@ from numba import prange
 from .._jit import kernel, step
 from .activations import NONE, activate
 from .blocks import add, cast, copy, fold_sums, split, wide_total
-from .floats import stream
+from .floats import borrow, stream
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -249,6 +249,8 @@ def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
 
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (B·length,), or (channels,); tail: as mean, or of size 0.
     """
+    x, y, weight, bias, job = borrow(x), borrow(y), borrow(weight), borrow(bias), borrow(job)
+    mean, tail, variance = borrow(mean), borrow(tail), borrow(variance)
     tasks = tasks_of(job)
     if threads == 1:
         for i in range(tasks):
@@ -372,6 +374,8 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
     statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for the columns that share it; or of size 0.
     """
+    x, residual, total, y = borrow(x), borrow(residual), borrow(total), borrow(y)
+    weight, bias, statistics, job = borrow(weight), borrow(bias), borrow(statistics), borrow(job)
     slabs = kept(job) * slabs_of(job)
     first, last = ALL_AT_ONCE, ALL_AT_ONCE
     chunks = 0

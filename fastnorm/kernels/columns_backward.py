@@ -19,7 +19,7 @@ from .columns import (
     tasks_of,
     widening,
 )
-from .floats import stream
+from .floats import borrow, stream
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -185,6 +185,8 @@ def finish_lines(lines, sums, pair, rstd, job, b, low, gradients, wanted):
     fold = job[COUNTS, FOLD]
     count = np.float64(reduced(job) * fold)
     constant, second_moment = job[OPTIONS, CONSTANT] != 0, job[OPTIONS, SECOND_MOMENT] != 0
+    # A single element always normalizes to 0, and its dx is exactly 0.
+    alone = count == 1 and not constant and not second_moment
     affine = start(job, AFFINE, b, 0) + low * along
     line = slot(job, b)
     for k in range(0, width, fold):
@@ -207,9 +209,10 @@ def finish_lines(lines, sums, pair, rstd, job, b, low, gradients, wanted):
         for j in range(k, k + fold):
             w = np.float64(weight[affine + j]) if along != 0 and weight.size > 0 else 1.0
             lines[SHIFT, j] -= cast(weight, drift)
-            lines[OF_G, j] = cast(weight, rstd[j] * w)
-            lines[OF_X, j] = cast(weight, -rstd[j] * product / count)
-            lines[OF_1, j] = cast(weight, -rstd[j] * mean / count)
+            inverse = 0.0 if alone else rstd[j]
+            lines[OF_G, j] = cast(weight, inverse * w)
+            lines[OF_X, j] = cast(weight, -inverse * product / count)
+            lines[OF_1, j] = cast(weight, -inverse * mean / count)
 
 
 @step
@@ -334,6 +337,8 @@ def backward(dy, x, dx, weight, bias, mean, rstd, dweight, dbias, job, threads):
     of size 0 for RMS. dweight, dbias: (lines, parameters) float64, zeros to add to, or (lines, 0) where nobody asks; a line
     for each slot of the job, or where each row has its own pair, for each of the tasks that share the slabs.
     """
+    dy, x, dx, weight, bias = borrow(dy), borrow(x), borrow(dx), borrow(weight), borrow(bias)
+    mean, rstd, dweight, dbias, job = borrow(mean), borrow(rstd), borrow(dweight), borrow(dbias), borrow(job)
     slabs = kept(job) * slabs_of(job)
     whole = is_local(job)
     chunks = 0 if whole else chunks_of(job)

@@ -18,7 +18,7 @@ from .blocks import (
     merge,
     split,
 )
-from .floats import stream
+from .floats import borrow, stream
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -243,6 +243,8 @@ def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (B,), or one per channel where B counts samples too;
     tail: as mean, or of size 0.
     """
+    x, y, weight, bias, job = borrow(x), borrow(y), borrow(weight), borrow(bias), borrow(job)
+    mean, tail, variance = borrow(mean), borrow(tail), borrow(variance)
     tasks = apply_tasks(job)
     if threads == 1:
         for i in range(tasks):
@@ -365,6 +367,8 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
     statistics: (3, B) float64 for mean, variance, rstd, or of size 0 where nobody asks.
     """
+    x, residual, total, y = borrow(x), borrow(residual), borrow(total), borrow(y)
+    weight, bias, statistics, job = borrow(weight), borrow(bias), borrow(statistics), borrow(job)
     groups = kept(job)
     band = groups_per_task(job)
     first, last = ALL_AT_ONCE, ALL_AT_ONCE

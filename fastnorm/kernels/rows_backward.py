@@ -14,7 +14,7 @@ from .blocks import (
     gradient_weight,
     weighted_gradient_sums,
 )
-from .floats import stream
+from .floats import borrow, stream
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -136,6 +136,9 @@ def segment_gradient(arrays, pair, statistic, means, gradients, line, job, b, m,
     shift -= cast(none, drift)
     activated = coefficients(statistic, pair[0], pair[1], affine, along)
     w = np.float64(pair[0][affine]) if along == 0 and pair[0].size > 0 else 1.0
+    alone = reduced(job) * job[COUNTS, LENGTH] == 1
+    if alone and job[OPTIONS, CONSTANT] == 0 and job[OPTIONS, SECOND_MOMENT] == 0:
+        rstd = 0.0  # dx is exactly 0: a single element always normalizes to 0
     of_g, of_x, of_1 = cast(none, rstd * w), cast(none, -rstd * product), cast(none, -rstd * mean)
     streaming = job[OPTIONS, STREAMING] != 0
     for i in range(low, high, BLOCK):
@@ -234,6 +237,8 @@ def backward(dy, x, dx, weight, bias, mean, rstd, dweight, dbias, job, threads):
     0 for RMS. dweight, dbias: (lines, parameters) float64, zeros to add to, or (lines, 0) where nobody asks; a line for each
     slot of the job, or where each element has its own pair, for each of the tasks that share the groups.
     """
+    dy, x, dx, weight, bias = borrow(dy), borrow(x), borrow(dx), borrow(weight), borrow(bias)
+    mean, rstd, dweight, dbias, job = borrow(mean), borrow(rstd), borrow(dweight), borrow(dbias), borrow(job)
     groups = kept(job)
     pieces, _, bands = apply_pieces(job)
     whole = groups >= _FEW or reduced(job) * job[COUNTS, LENGTH] <= CHUNK
