@@ -5,7 +5,7 @@ from numba import prange
 
 from .._jit import kernel, step
 from .activations import NONE, activate
-from .blocks import add, cast, copy, fold_sums, split, wide_total
+from .blocks import BLOCK, add, cast, copy, fold_sums, split, wide_total
 from .floats import borrow, stream
 from .job import (
     ACTIVATION,
@@ -121,6 +121,18 @@ def chunk_moments(x, job, array, b, chunk, low, state, like):
 
 
 @step
+def _folded(means, tails, m2, mean, tail):
+    """(Σ e, Σ e², Σ M2) over neighbouring columns, e = their distance from (mean, tail): by blocks, for the rounding."""
+    first, second, within = 0.0, 0.0, 0.0
+    for i in range(0, means.size, BLOCK):
+        e, squares = fold_sums(means[i : i + BLOCK], tails[i : i + BLOCK], mean, tail)
+        first += e
+        second += squares
+        within += wide_total(m2[i : i + BLOCK])
+    return first, second, within
+
+
+@step
 def finish_moments(state, rows, fold):
     """Fold neighbouring columns into one statistic each, and turn M2 into the variance, in place."""
     width = state.shape[1]
@@ -129,14 +141,14 @@ def finish_moments(state, rows, fold):
             state[2, k] /= rows
         return
     for k in range(0, width, fold):
-        means, tails = state[0, k : k + fold], state[1, k : k + fold]
+        means, tails, m2s = state[0, k : k + fold], state[1, k : k + fold], state[2, k : k + fold]
         centre = means[0]
-        shift = fold_sums(means, tails, centre, 0.0)[0] / fold
+        shift = _folded(means, tails, m2s, centre, 0.0)[0] / fold
         mean = centre + shift
         tail = (centre - mean) + shift
-        first, second = fold_sums(means, tails, mean, tail)
+        first, second, within = _folded(means, tails, m2s, mean, tail)
         tail += first / fold
-        m2 = wide_total(state[2, k : k + fold]) + rows * (second - first * first / fold)
+        m2 = within + rows * (second - first * first / fold)
         for j in range(k, k + fold):
             state[0, j], state[1, j], state[2, j] = mean, tail, m2 / (np.float64(rows) * fold)
 
@@ -232,10 +244,12 @@ def _apply_task(x, array, y, weight, bias, mean, tail, variance, job, eps, i):
     along = job[AFFINE, ALONG]
     affine = start(job, AFFINE, b, 0) + low * along
     # Statistics per channel are read where the affine pair is, others where their own b is.
-    index = b * job[COUNTS, LENGTH] + low if mean.size == kept(job) * job[COUNTS, LENGTH] else affine
+    index, step = affine, along
+    if mean.size == kept(job) * job[COUNTS, LENGTH]:
+        index, step = b * job[COUNTS, LENGTH] + low, ONE
     for k in range(width):
-        state[0, k] = mean[index + k]
-        rstd[k] = 1.0 / np.sqrt(np.float64(variance[index + k]) + eps)
+        state[0, k] = mean[index + k * step]
+        rstd[k] = 1.0 / np.sqrt(np.float64(variance[index + k * step]) + eps)
     if tail.size > 0:
         copy(tail[index : index + width], state[1])
     coefficients = np.empty((3, width), weight.dtype)
