@@ -5,7 +5,7 @@ import pytest
 
 import fastnorm
 
-from .checks import DTYPES, assert_exact, assert_gradients, assert_statistics
+from .checks import DTYPES, LONG_FLOAT64, assert_exact, assert_gradients, assert_statistics
 from .norms import NORMS, Norm, affine, one_of_each
 from .oracle import INPUTS
 
@@ -42,7 +42,9 @@ def test_table(norm, name, dtype, count, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("norm", [norm for norm in NORMS if norm not in one_of_each(NORMS)], ids=str)
-def test_table_in_every_layout(norm, name, dtype, count, rng):
+def test_table_in_every_layout(norm, name, dtype, count, rng, request):
+    if dtype == np.float64 and count > 4096:
+        request.applymarker(LONG_FLOAT64)
     _check(norm, name, count, dtype, rng)
 
 
@@ -84,7 +86,8 @@ def test_long(norm, name, rng):
 )
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("norm", _LONG, ids=str)
-def test_long_in_float64(norm, name, rng):
+def test_long_in_float64(norm, name, rng, request):
+    request.applymarker(LONG_FLOAT64)
     _check_long(norm, name, np.float64, rng)
 
 
