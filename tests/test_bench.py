@@ -20,7 +20,7 @@ SMALL = list(dict.fromkeys(shrunk(job) for job in TABLE + QUICK))
 
 
 @pytest.mark.parametrize("job", SMALL, ids=lambda job: job.name)
-@pytest.mark.parametrize("name", ["fastnorm", "numpy", "torch"])
+@pytest.mark.parametrize("name", ["fastnorm", "fastnorm_out", "numpy", "torch"])
 def test_every_implementation_computes_what_the_reference_says(name, job):
     if name == "torch":
         pytest.importorskip("torch")
@@ -29,9 +29,52 @@ def test_every_implementation_computes_what_the_reference_says(name, job):
         error = measure.start(name, job, expected).error
     except inputs.NotOffered as missing:
         pytest.skip(str(missing))
-    if name == "fastnorm":
+    if name.startswith("fastnorm"):
         assert error <= exact.bound(job)
     assert error >= 0  # `start` has refused a peer that computes something else
+
+
+@pytest.fixture(scope="module")
+def far():
+    """A race with the peers that start threads of their own on import: other tests fork this process."""
+    names = [name for name in peers.installed() if name in ("onnxruntime", "openvino", "jax")]
+    if not names:
+        pytest.skip("neither ONNX Runtime nor OpenVINO nor JAX is installed")
+    with Race(names) as race:
+        yield race
+
+
+@pytest.mark.parametrize("job", SMALL, ids=lambda job: job.name)
+def test_every_other_peer_computes_what_the_reference_says_or_tells_why_not(far, job):
+    for timing in far.run(job, 0).timings.values():
+        assert timing.seconds or timing.note
+        assert "something else" not in timing.note
+
+
+COMPILED = (
+    Job("layer_norm", (3, 96), activation="gelu"),
+    Job("add_rms_norm", (3, 96)),
+    Job("batch_norm", (3, 8, 5, 5), "NHWC", "training"),
+    Job("batch_norm", (3, 8, 5, 5), "NHWC", "backward"),
+)
+
+
+@pytest.mark.slow
+def test_compiled_pytorch_computes_what_the_reference_says():
+    pytest.importorskip("torch")
+    with Race(["torch_compile"]) as race:
+        timings = [race.run(job, 0).timings["torch_compile"] for job in COMPILED]
+    if any("compiler" in timing.note for timing in timings):
+        pytest.skip(timings[0].note)
+    assert all(timing.seconds for timing in timings), timings
+
+
+def test_compiling_pytorch_without_a_compiler_is_not_offered(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("CXX", "no such compiler")
+    job = COMPILED[0]
+    with pytest.raises(inputs.NotOffered, match="there is no no such compiler"):
+        measure.start("torch_compile", job, exact.results(job, inputs.make(job)))
 
 
 @pytest.mark.slow

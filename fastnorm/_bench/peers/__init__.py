@@ -10,8 +10,23 @@ from typing import Any, Protocol, cast
 from ..cases import Job
 from ..inputs import Array, Inputs
 
-# Module here, and the package it needs -> title.
-TITLES = {"numpy": "NumPy", "torch": "PyTorch"}
+# Module here -> title.
+TITLES = {
+    "fastnorm_out": "fastnorm out=",
+    "numpy": "NumPy",
+    "torch": "PyTorch",
+    "torch_compile": "compiled PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "jax": "JAX",
+}
+# The packages it needs, where they are not called as it is.
+_PACKAGES = {
+    "fastnorm_out": ["fastnorm"],
+    "torch_compile": ["torch"],
+    "onnxruntime": ["onnxruntime", "onnx"],
+    "openvino": ["openvino", "onnx"],
+}
 
 
 class Implementation(Protocol):
@@ -31,4 +46,4 @@ def load(name: str) -> Implementation:
 
 def installed() -> list[str]:
     """The peers that this environment has."""
-    return [name for name in TITLES if find_spec(name)]
+    return [name for name in TITLES if all(map(find_spec, _PACKAGES.get(name, [name])))]

@@ -8,12 +8,13 @@ from typing import Any
 
 import fastnorm
 
+from ... import _checks
 from ..cases import Job
 from ..inputs import Array, Inputs, NotOffered, backward_arguments, forward_arguments
 
 
 def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
-    if job.dtype in ("float16", "bfloat16"):
+    if inputs.x.dtype not in _checks.DTYPES:
         raise NotOffered(f"fastnorm has no {job.dtype} yet")
     function = getattr(fastnorm, job.norm)
     arguments, options = forward_arguments(job, inputs)

@@ -20,7 +20,7 @@ def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
         raise NotOffered(f"NumPy has no {job.activation}")
     if job.dtype in ("float16", "bfloat16"):
         raise NotOffered(f"NumPy alone overflows in {job.dtype}")
-    shape, axes, pair = _split(job)
+    shape, axes, pair = split(job)
     x, weight = inputs.x.reshape(shape), inputs.weight.reshape(pair)
     bias = 0 if inputs.bias is None else inputs.bias.reshape(pair)
     centres = job.has_bias
@@ -41,7 +41,7 @@ def results(job: Job, returned: Any) -> tuple[Array, ...]:
     return tuple(array.reshape(shape) for array, shape in zip(arrays, shapes[: job.results], strict=False))
 
 
-def _split(job: Job) -> tuple[list[int], tuple[int, ...], list[int]]:
+def split(job: Job) -> tuple[list[int], tuple[int, ...], list[int]]:
     """x's shape with C split into groups, the axes that share a statistic, and weight's shape beside it."""
     c, shape = job.channel_axis, list(job.stored_shape)
     groups = 1 if job.along_axis else job.num_groups or job.channels

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..._threads import get_num_threads
 from ..cases import Job
 from ..inputs import Array, Inputs
 
@@ -20,13 +21,18 @@ _ALONG_AXIS: dict[str, Callable[..., Any]] = {
 }
 
 
-def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
+def prepare(
+    job: Job, inputs: Inputs, compiled: Callable[[partial[Any]], Callable[[], Any]] | None = None
+) -> Callable[[], Any]:
+    """As every implementation does; `compiled` may put something faster in place of the forward call."""
+    torch.set_num_threads(get_num_threads())
     x, weight, bias = _view(job, inputs.x), _tensor(inputs.weight), _tensor(inputs.bias)
+    wanted = [t.requires_grad_() for t in (x, weight, bias) if t is not None and job.backward]
+    forward = _forward(job, inputs, x, weight, bias)
+    call = compiled(forward) if compiled else forward
     if inputs.dy is None:
-        return _forward(job, inputs, x, weight, bias)
-    wanted = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
-    y = _forward(job, inputs, x, weight, bias)()
-    return partial(torch.autograd.grad, y, wanted, _view(job, inputs.dy), retain_graph=True)
+        return call
+    return partial(torch.autograd.grad, call(), wanted, _view(job, inputs.dy), retain_graph=True)
 
 
 def results(job: Job, returned: Any) -> tuple[Array, ...]:
@@ -36,7 +42,7 @@ def results(job: Job, returned: Any) -> tuple[Array, ...]:
     return tuple(_array(job, t) for t in tensors)
 
 
-def _forward(job: Job, inputs: Inputs, x: Any, weight: Any, bias: Any) -> Callable[[], Any]:
+def _forward(job: Job, inputs: Inputs, x: Any, weight: Any, bias: Any) -> partial[Any]:
     if job.norm == "batch_norm":
         running = _tensor(inputs.running_mean), _tensor(inputs.running_var)
         training = job.mode != "inference"
