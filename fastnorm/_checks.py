@@ -128,6 +128,8 @@ def momentum(value: Any) -> float:
         raise TypeError(
             "momentum is None, expected a number from 0 to 1: the layer keeps the count for a cumulative average"
         )
+    if value.__class__ is float and math.isfinite(value):
+        return value
     try:
         number = float(value)
     except (TypeError, ValueError):

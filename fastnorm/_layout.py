@@ -44,6 +44,7 @@ class Plan:
     fold: int  # columns that share one
     statistic_shape: Ints  # in the kernels' order …
     statistic_axes: Ints  # … and the transposition to the order of the array
+    plain: bool  # is a kernels' array of statistics in the array's order already, each in it once?
     parameter_axes: Ints | None  # the transposition that brings weight and bias into the kernels' order
 
     @property
@@ -65,18 +66,26 @@ class Plan:
     def parameter_out(self, values: Array, shape: Ints) -> Array:
         """The gradient of a parameter, in the order of the array."""
         if self.parameter_axes is None:
-            return values.reshape(shape)
+            return values if len(shape) == 1 else values.reshape(shape)
         ordered = values.reshape([shape[i] for i in self.parameter_axes])
         return ordered.transpose([self.parameter_axes.index(i) for i in range(len(shape))])
 
     def statistic_in(self, statistic: Array) -> Array:
         """A mean or rstd, flat in the kernels' order, repeated for the columns that share it."""
+        if self.plain and statistic.flags.carray:
+            return statistic.ravel()
         ordered = statistic.transpose([self.statistic_axes.index(i) for i in range(statistic.ndim)])
         return np.repeat(np.ascontiguousarray(ordered, np.float64).ravel(), self.fold)
 
-    def statistic_out(self, values: Array) -> Array:
-        """A statistic, in the order of the array."""
-        return values[:: self.fold].reshape(self.statistic_shape).transpose(self.statistic_axes)
+    def statistics_out(self, values: Array) -> list[Array]:
+        """Statistics, a line each, in the order of the array."""
+        if self.plain:
+            return (
+                list(values)
+                if len(self.statistic_shape) == 1
+                else [s.reshape(self.statistic_shape) for s in values]
+            )
+        return [s[:: self.fold].reshape(self.statistic_shape).transpose(self.statistic_axes) for s in values]
 
 
 @dataclass
@@ -96,12 +105,6 @@ class _Axis:
 
     def joined(self, inner: _Axis) -> _Axis:
         return _Axis(self.length * inner.length, self.reduced, inner.strides, inner.position)
-
-
-@lru_cache(maxsize=1024)
-def parse_layout(layout: str | None, ndim: int) -> int:
-    """The channel axis that a layout names; the batch axis is `layout.index("N")`, and 0 for None."""
-    return 1 if layout is None else layout.index("C")
 
 
 @lru_cache(maxsize=4096)
@@ -137,6 +140,7 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
         fold=fold,
         statistic_shape=tuple(lengths[i] for i in kept_order),
         statistic_axes=tuple(int(i) for i in np.argsort(kept_order)),
+        plain=fold == 1 and kept_order == sorted(kept_order),
         parameter_axes=tuple(parameter_order)
         if roles.affine == roles.reduced and len(parameter_order) > 1
         else None,

@@ -25,6 +25,7 @@ class Arranged(NamedTuple):
     results: list[Array]
     shaped: list[Array]  # the results as they were before they were flattened
     given: Sequence[Array | None]  # where they are to be in the end, if elsewhere
+    plain: bool  # would any new results, of an x and an input beside it with the strides of this x, go the same way?
 
     def given_back(self) -> list[Array]:
         """The results; what was written beside the caller's arrays is copied into them."""
@@ -49,7 +50,10 @@ def arrange(
         results = [np.empty_like(x) if r is None else r for r in given]
         found = plan(x.shape, _strides(x, beside, results[0]), roles, options)
         if found is not None and all(r.strides == results[0].strides for r in results[1:]):
-            return _flattened(found, x, beside, results, given)
+            plain = (beside is None or beside.strides == x.strides) and (
+                given[0] is None or results[0].strides == np.empty_like(x).strides
+            )
+            return _flattened(found, x, beside, results, given, plain)
     for order in (x, dense(x.shape, x.dtype, roles)):
         copies = [_copied(a, np.empty_like(order)) for a in (x, beside) if a is not None]
         results = [np.empty_like(order) for _ in given]
@@ -59,7 +63,7 @@ def arrange(
             break
     assert found is not None, "dense arrays in the order of the roles can always be walked"
     targets = [np.empty_like(x) if r is None else r for r in given]
-    return _flattened(found, copies[0], other, results, targets)
+    return _flattened(found, copies[0], other, results, targets, False)
 
 
 def _copied(array: Array, target: Array) -> Array:
@@ -75,10 +79,15 @@ def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, 
 
 
 def _flattened(
-    found: Plan, x: Array, beside: Array | None, results: list[Array], given: Sequence[Array | None]
+    found: Plan,
+    x: Array,
+    beside: Array | None,
+    results: list[Array],
+    given: Sequence[Array | None],
+    plain: bool,
 ) -> Arranged:
     other = np.empty(0, x.dtype) if beside is None else flat(beside)
-    return Arranged(found, flat(x), other, [flat(r) for r in results], results, given)
+    return Arranged(found, flat(x), other, [flat(r) for r in results], results, given, plain)
 
 
 def _separate(x: Array, beside: Array | None, given: list[Array | None]) -> bool:

@@ -1,22 +1,31 @@
-"""The flow of every backward call: arrange the arrays, run a kernel, shape the gradients."""
+"""The flow of every backward call: recall it, or check and arrange; run a kernel; shape the gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _checks
-from .._layout import Plan, Roles
+from .._layout import Ints, Plan, elements
+from .._threads import SERIAL_ELEMENTS
 from ..kernels import columns_backward, rows_backward
 from ..kernels.activations import CODES
 from ..kernels.job import AFFINE, ALONG, B0, B1, COUNTS
 from ._arrange import arrange
-from ._forward import Array, affine_pair, run
+from ._recall import alike, new_call, recall
+from ._roles import Norm
+
+Array = NDArray[Any]
 
 # Parameters of all lines that add up gradients: 2 MiB of them, both gradients together.
 _PARAMETERS = 131072
 _LINES = 64
+
+_NO_MEAN = np.empty(0)
 
 
 class Gradients(NamedTuple):
@@ -28,11 +37,10 @@ class Gradients(NamedTuple):
 
 
 def backward(
+    norm: Norm,
+    argument: Any,
     dy: Array,
     x: Array,
-    roles: Roles,
-    shape: tuple[int, ...],
-    why: str,
     mean: Array | None,
     rstd: Array,
     weight: Array | None,
@@ -42,52 +50,76 @@ def backward(
     *,
     constant: bool = False,
 ) -> Gradients:
-    """dx, dweight, dbias of a norm; mean None is RMS norm, and `constant` statistics are not x's own."""
-    dy = _checks.like(dy, "dy", x)
-    dtype = x.dtype if weight is None else weight.dtype
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why)
-    code = _checks.activation(activation, CODES)
-    needs = _checks.needs(needs)
-    of_x, *of_pair = needs
-    if x.size == 0 or not any(needs):
-        nothing = (np.zeros(shape, dtype) if need else None for need in of_pair)
-        return Gradients(np.empty_like(x) if of_x else None, *nothing)
-    at = arrange(x, dy, [None], roles, (int(mean is None), code, int(constant)))
-    plan = at.plan
-    family = columns_backward if plan.columns else rows_backward
-    empty = np.empty(0)
-    gradients = np.zeros((2, _lines(plan), int(np.prod(shape)) if any(of_pair) else 0))
-    run(
-        family.backward,
-        plan.size,
-        at.beside,
-        at.x,
-        at.results[0] if of_x else at.x[:0],
-        *affine_pair(weight, bias, plan, x.dtype),
-        empty if mean is None else plan.statistic_in(mean),
-        plan.statistic_in(rstd),
-        gradients[0],
-        gradients[1],
-        plan.job,
-    )
-    summed = (
-        plan.parameter_out(g.sum(axis=0), shape).astype(dtype) if need else None
-        for g, need in zip(gradients, of_pair, strict=True)
-    )
-    return Gradients(at.given_back()[0] if of_x else None, *summed)
+    """dx, dweight, dbias of a norm; mean is None where its one statistic is E[x²]; `constant` statistics are not x's own."""
+    flow = "backward of a constant" if constant else "backward"
+    key, call = recall(flow, norm, argument, needs, activation, x, weight, bias)
+    at = None
+    if call is not None and alike(dy, x) and _as_returned(mean, rstd, call.statistics, norm):
+        dtype = x.dtype
+        dx = np.empty_like(x) if needs[0] else None
+        arrays = call.flat(dy), call.flat(x), call.none if dx is None else call.flat(dx)
+    else:
+        given, x = (dy, x), _checks.array(x, "x")
+        shared = norm.shared(x.shape, argument)
+        shape = shared.statistic_shape(x.shape)
+        mean = None if norm.second_moment else _statistic(mean, "mean", shape)
+        rstd = _statistic(rstd, "rstd", shape)
+        dy = _checks.like(dy, "dy", x)
+        pair = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why)
+        dtype = x.dtype if weight is None else weight.dtype
+        weight, bias = pair
+        code, needs = _checks.activation(activation, CODES), _checks.needs(needs)
+        if x.size == 0 or not any(needs):
+            nothing = (np.zeros(shared.parameters, dtype) if need else None for need in needs[1:])
+            return Gradients(np.empty_like(x) if needs[0] else None, *nothing)
+        at = arrange(x, dy, [None], shared.roles, (int(norm.second_moment), code, int(constant)))
+        key = key if dy is given[0] and x is given[1] and at.plain else None
+        family = columns_backward if at.plan.columns else rows_backward
+        call = new_call(key, at.plan, shared, family.backward, x)
+        arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
+    statistics = (s if s is None else s.T if call.shared.flipped else s for s in (mean, rstd))
+    statistics = (_NO_MEAN if s is None else call.plan.statistic_in(s) for s in statistics)
+    parameters = elements(call.parameters) if needs[1] or needs[2] else 0
+    gradients = np.zeros((2, _lines(call.plan), parameters))
+    call.kernel(*arrays, *call.pair(weight, bias), *statistics, *gradients, call.job, 1)
+    if at is not None:
+        dx = at.given_back()[0] if needs[0] else None
+    return Gradients(dx, *_summed(gradients, needs, call.plan, call.parameters, dtype))
 
 
+def _as_returned(mean: Any, rstd: Any, shape: Ints, norm: Norm) -> bool:
+    """Whether the statistics are what a forward call returns, of `shape`."""
+    for s in (rstd,) if norm.second_moment else (mean, rstd):
+        if s.__class__ is not np.ndarray or s.dtype != _checks.FLOAT64 or s.shape != shape:
+            return False
+    return True
+
+
+def _statistic(value: Any, name: str, shape: Ints) -> Array:
+    """A mean or rstd as the forward call returned it."""
+    why = "that of what the forward call returned"
+    return _checks.parameter(value, name, shape, _checks.FLOAT64, why)
+
+
+@lru_cache(maxsize=1024)
 def _lines(plan: Plan) -> int:
     """Lines of parameter gradients, added up at the end: one per slot, or as many as tasks may share the work."""
     job = plan.job
     if (job[AFFINE, ALONG] == 1) == plan.columns:
         return int(np.prod([job[COUNTS, c] for c in (B0, B1) if job[AFFINE, c] == 0]))
+    if plan.size < SERIAL_ELEMENTS:
+        return 1
     parameters = plan.length if not plan.columns else plan.reduced
     return int(max(1, min(_LINES, _PARAMETERS // parameters)))
 
 
-def statistic(value: Any, name: str, shape: tuple[int, ...]) -> Array:
-    """A mean or rstd as the forward call returned it."""
-    return _checks.parameter(
-        value, name, shape, np.dtype(np.float64), "that of what the forward call returned"
-    )
+def _summed(
+    gradients: Array, needs: tuple[bool, bool, bool], plan: Plan, shape: Ints, dtype: Any
+) -> Iterator[Array | None]:
+    """dweight and dbias from all their lines, (2, lines, parameters)."""
+    for lines, need in zip(gradients, needs[1:], strict=True):
+        if need:
+            total = lines[0] if len(lines) == 1 else np.add.reduce(lines, 0)
+            yield plan.parameter_out(total, shape).astype(dtype)
+        else:
+            yield None

@@ -1,19 +1,24 @@
-"""The flow of every forward call: arrange the arrays, run a kernel, shape what it wrote."""
+"""The flow of every forward call: recall it, or check and arrange; run a kernel; shape what it wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._layout import Plan, Roles
-from .._threads import enter_parallel, leave_parallel
+from .. import _checks
+from .._layout import Plan
 from ..kernels import columns, rows
+from ..kernels.activations import CODES
 from ._arrange import arrange
+from ._recall import Call, alike, free, new_call, recall
+from ._roles import Norm, for_inference
+from ._running import UNMOVED, Running, Update, checked
 
 Array = NDArray[Any]
+
+_NOWHERE = np.empty((3, 0))
 
 
 class Statistics(NamedTuple):
@@ -24,65 +29,46 @@ class Statistics(NamedTuple):
     rstd: Array
 
 
-def run(kernel: Callable[..., Any], elements: int, *arguments: Any) -> None:
-    """Call a kernel on as many threads as the work deserves."""
-    threads = enter_parallel(elements)
-    try:
-        kernel(*arguments, threads)
-    finally:
-        if threads > 1:
-            leave_parallel()
-
-
-def affine_pair(weight: Array | None, bias: Array | None, plan: Plan, dtype: Any) -> tuple[Array, Array]:
-    """Weight and bias, flat in the kernels' order, of size 0 for None; the kernels know no bias without a weight."""
-    if weight is None and bias is not None:
-        weight = np.ones_like(bias)
-    pair = (np.empty(0, dtype) if p is None else plan.parameter_in(p) for p in (weight, bias))
-    return next(pair), next(pair)
-
-
 def normalize(
+    norm: Norm,
+    argument: Any,
     x: Array,
-    roles: Roles,
     weight: Array | None,
     bias: Array | None,
-    eps: float,
-    activation: int = 0,
-    out: Array | None = None,
-    *,
-    second_moment: bool = False,
-    statistics: bool = True,
-) -> tuple[Array, Statistics]:
-    """y from x's own statistics, and those (empty where nobody asks for them)."""
-    if x.size == 0:
-        return _empty(x, out), Statistics(
-            *(np.full(roles.statistic_shape(x.shape), np.nan) for _ in range(3))
-        )
-    at = arrange(x, None, [out], roles, (int(second_moment), activation))
-    found = _forward(at.plan, at.x, at.beside, at.beside, at.results[0], weight, bias, eps, statistics)
-    return at.given_back()[0], found
-
-
-def normalize_sum(
-    x: Array,
-    residual: Array,
-    roles: Roles,
-    weight: Array | None,
-    bias: Array | None,
-    eps: float,
+    eps: float | None,
+    activation: str | None,
     out: Array | None,
-    sum_out: Array | None,
-    *,
-    second_moment: bool = False,
-) -> tuple[Array, Array]:
-    """y from the statistics of x + residual, and that sum."""
-    if x.size == 0:
-        return _empty(x, out), _empty(x, sum_out)
-    at = arrange(x, residual, [out, sum_out], roles, (int(second_moment), 0))
-    _forward(at.plan, at.x, at.beside, at.results[1], at.results[0], weight, bias, eps, False)
-    y, total = at.given_back()
-    return y, total
+    wanted: bool,
+    update: Update = UNMOVED,
+) -> tuple[Array, Statistics | None]:
+    """y from x's own statistics, and these where they are wanted; running ones are updated."""
+    key, call = recall("forward", norm, argument, eps, activation, x, weight, bias)
+    at = None
+    if call is not None and (out is None or free(out, call, x, weight, bias)):
+        running = None if update is UNMOVED else update.checked(call.shared, x, out)
+        y = np.empty_like(x) if out is None else out
+        x_in, none, y_to = call.flat(x), call.none, call.flat(y)
+    else:
+        given, x = x, _checks.array(x, "x")
+        shared = norm.shared(x.shape, argument)
+        out = _checks.result(out, "out", x)
+        weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out)
+        code, added = _checks.activation(activation, CODES), _checks.eps(eps)
+        running = update.checked(shared, x, out)
+        if x.size == 0:
+            nothing = np.full((3, *shared.statistic_shape(x.shape)), np.nan)
+            return _empty(x, out), Statistics(*nothing) if wanted else None
+        at = arrange(x, None, [out], shared.roles, (int(norm.second_moment), code))
+        key = key if x is given and at.plain else None
+        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, added)
+        x_in, none, y_to = at.x, at.beside, at.results[0]
+    values = np.empty((3, call.plan.statistics)) if wanted or running is not None else _NOWHERE
+    weight, bias = call.pair(weight, bias)
+    call.kernel(x_in, none, none, y_to, weight, bias, values, call.job, call.eps, 1)
+    if at is not None:
+        y = at.given_back()[0]
+    statistics = None if values is _NOWHERE else _shaped(values, call, x, running)
+    return y, statistics if wanted else None
 
 
 def _empty(x: Array, out: Array | None) -> Array:
@@ -90,43 +76,97 @@ def _empty(x: Array, out: Array | None) -> Array:
     return np.empty_like(x) if out is None else out
 
 
-def _forward(
-    plan: Plan,
+def _family(plan: Plan) -> Any:
+    return columns if plan.columns else rows
+
+
+def _shaped(values: Array, call: Call, x: Array, running: Running | None) -> Statistics:
+    """What a kernel wrote as statistics, in the order of the array, samples first; running ones have been updated by it."""
+    found = call.plan.statistics_out(values)
+    statistics = Statistics(*(s.T for s in found)) if call.shared.flipped else Statistics(*found)
+    if running is not None:
+        running.update(statistics.mean, statistics.variance, x.size // statistics.mean.size)
+    return statistics
+
+
+def normalize_sum(
+    norm: Norm,
+    argument: Any,
     x: Array,
     residual: Array,
-    total: Array,
-    y: Array,
     weight: Array | None,
     bias: Array | None,
     eps: float,
-    wanted: bool,
-) -> Statistics:
-    family = columns if plan.columns else rows
-    pair = affine_pair(weight, bias, plan, x.dtype)
-    statistics = np.empty((3, plan.statistics if wanted else 0))
-    run(family.forward, plan.size, x, residual, total, y, *pair, statistics, plan.job, eps)
-    if not wanted:
-        return Statistics(*statistics)
-    return Statistics(*(plan.statistic_out(s) for s in statistics))
+    out: Array | None,
+    sum_out: Array | None,
+) -> tuple[Array, Array]:
+    """y from the statistics of x + residual, and that sum."""
+    key, call = recall("sum", norm, argument, eps, None, x, weight, bias)
+    at = None
+    if call is not None and out is None and sum_out is None and alike(residual, x):
+        y, total = np.empty_like(x), np.empty_like(x)
+        x_in, more, sum_to, y_to = call.flat(x), call.flat(residual), call.flat(total), call.flat(y)
+    else:
+        given, x = (x, residual), _checks.array(x, "x")
+        residual = _checks.like(residual, "residual", x)
+        shared = norm.shared(x.shape, argument)
+        out, sum_out = _checks.result(out, "out", x), _checks.result(sum_out, "sum_out", x)
+        weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out, sum_out)
+        if out is not None and sum_out is not None and _checks.overlap(out, sum_out):
+            raise ValueError("sum_out shares memory with out, expected two arrays of their own")
+        added = _checks.eps(eps)
+        if x.size == 0:
+            return _empty(x, out), _empty(x, sum_out)
+        at = arrange(x, residual, [out, sum_out], shared.roles, (int(norm.second_moment), 0))
+        key = key if x is given[0] and residual is given[1] and at.plain else None
+        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, added)
+        x_in, more, sum_to, y_to = at.x, at.beside, at.results[1], at.results[0]
+    weight, bias = call.pair(weight, bias)
+    call.kernel(x_in, more, sum_to, y_to, weight, bias, _NOWHERE, call.job, call.eps, 1)
+    if at is not None:
+        y, total = at.given_back()
+    return y, total
 
 
 def standardize(
+    norm: Norm,
+    layout: str | None,
     x: Array,
-    roles: Roles,
-    mean: Array,
-    variance: Array,
+    running_mean: Array | None,
+    running_var: Array | None,
     weight: Array | None,
     bias: Array | None,
     eps: float,
-    activation: int = 0,
-    out: Array | None = None,
+    activation: str | None,
+    out: Array | None,
 ) -> Array:
-    """y from given statistics, one pair per channel."""
-    if x.size == 0:
-        return _empty(x, out)
-    at = arrange(x, None, [out], roles, (0, activation))
-    plan = at.plan
-    pair = affine_pair(weight, bias, plan, x.dtype)
-    family = columns if plan.columns else rows
-    run(family.apply, plan.size, at.x, at.results[0], *pair, mean, mean[:0], variance, plan.job, eps)
-    return at.given_back()[0]
+    """y from running statistics, one pair per channel."""
+    given = (running_mean, running_var)
+    key, call = recall("inference", norm, layout, eps, activation, x, weight, bias, *given)
+    at = None
+    if (
+        call is not None
+        and running_mean is not None
+        and running_var is not None
+        and (out is None or free(out, call, x, weight, bias, *given))
+    ):
+        y = np.empty_like(x) if out is None else out
+        mean, variance = running_mean, running_var
+        x_in, none, y_to = call.flat(x), call.none, call.flat(y)
+    else:
+        as_given, x = x, _checks.array(x, "x")
+        shared = norm.shared(x.shape, layout)
+        out = _checks.result(out, "out", x)
+        weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out)
+        code, added = _checks.activation(activation, CODES), _checks.eps(eps)
+        running = checked(*given, shared, False, x, out)
+        if x.size == 0:
+            return _empty(x, out)
+        mean, variance = running.for_inference()
+        at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code))
+        key = key if x is as_given and at.plain else None
+        call = new_call(key, at.plan, shared, _family(at.plan).apply, x, added)
+        x_in, none, y_to = at.x, mean[:0], at.results[0]
+    weight, bias = call.pair(weight, bias)
+    call.kernel(x_in, y_to, weight, bias, mean, none, variance, call.job, call.eps, 1)
+    return y if at is None else at.given_back()[0]

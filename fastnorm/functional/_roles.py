@@ -1,44 +1,70 @@
-"""Each norm's three answers, for one shape: cached, so that a call that was seen before checks nothing twice."""
+"""Each norm's three answers, for one shape: what shares a statistic, what an affine pair, and which statistic it is."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from .. import _checks
 from .._layout import Ints, Roles, elements
 
 
-def trailing(shape: Ints, axis: Any) -> tuple[Roles, Ints, str]:
-    """Layer and RMS norm: statistics over `axis`, an affine pair per position in it. (roles, its shape, why that shape)."""
-    return _trailing(shape, tuple(axis) if isinstance(axis, list) else axis)
+class Shared(NamedTuple):
+    """A norm's answers for one shape."""
+
+    roles: Roles
+    parameters: Ints  # the shape of weight and bias …
+    why: str  # … and where it comes from
+    flipped: bool = False  # are statistics given as (N, C), but the array's axes the other way round?
+
+    def statistic_shape(self, shape: Ints) -> Ints:
+        """The shape of a statistic as the public functions take and return it."""
+        own = self.roles.statistic_shape(shape)
+        return own[::-1] if self.flipped else own
 
 
-@lru_cache(maxsize=4096)
-def _trailing(shape: Ints, axis: Any) -> tuple[Roles, Ints, str]:
-    axes = _checks.axes(axis, shape)
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²]."""
+
+    shared: Callable[[Ints, Any], Shared]
+    second_moment: bool = False
+
+
+def trailing(shape: Ints, axis: Any) -> Shared:
+    """Layer and RMS norm: statistics over `axis`, an affine pair per position in it."""
+    axes = _checks.axes(tuple(axis) if isinstance(axis, list) else axis, shape)
     affine = tuple(shape[i] for i in axes)
-    return Roles(axes, axes), affine, f"the normalized axes of x, whose shape is {shape}, are {axes}"
+    return Shared(Roles(axes, axes), affine, f"the normalized axes of x, whose shape is {shape}, are {axes}")
 
 
-@lru_cache(maxsize=4096)
-def channels(shape: Ints, layout: Any, per_sample: bool) -> tuple[Roles, Ints, str]:
-    """Batch norm: statistics over all but the channels; instance norm (`per_sample`): over the spatial axes."""
+def per_channel(shape: Ints, layout: Any) -> Shared:
+    """Batch norm: statistics over all but the channels."""
     if shape == (0,) and layout is None:  # PyTorch takes it for a batch without channels
-        return Roles((), (0,)), shape, "x is empty"
+        return Shared(Roles((), (0,)), shape, "x is empty")
+    channel = _checks.layout(layout, len(shape))[1]
+    return Shared(Roles(_others(shape, channel), (channel,)), (shape[channel],), _why(shape, channel, layout))
+
+
+def per_sample_and_channel(shape: Ints, layout: Any) -> Shared:
+    """Instance norm: statistics over the spatial axes."""
     sample, channel = _checks.layout(layout, len(shape))
-    kept = (sample, channel) if per_sample else (channel,)
-    reduced = tuple(i for i in range(len(shape)) if i not in kept)
-    return Roles(reduced, (channel,)), (shape[channel],), _why(shape, channel, layout)
+    roles = Roles(_others(shape, sample, channel), (channel,))
+    return Shared(roles, (shape[channel],), _why(shape, channel, layout), channel < sample)
 
 
-@lru_cache(maxsize=4096)
-def groups(shape: Ints, num_groups: Any, layout: Any) -> tuple[Roles, Ints, str]:
-    """Group norm: statistics over the spatial axes and the channels of a group."""
+def per_sample_and_group(shape: Ints, argument: tuple[Any, Any]) -> Shared:
+    """Group norm: statistics over the spatial axes and the channels of a group; the argument is (num_groups, layout)."""
+    num_groups, layout = argument
     sample, channel = _checks.layout(layout, len(shape))
     count = _checks.num_groups(num_groups, shape[channel])
-    reduced = tuple(i for i in range(len(shape)) if i not in (sample, channel))
-    return Roles(reduced, (channel,), count), (shape[channel],), _why(shape, channel, layout)
+    roles = Roles(_others(shape, sample, channel), (channel,), count)
+    return Shared(roles, (shape[channel],), _why(shape, channel, layout), channel < sample)
+
+
+def _others(shape: Ints, *kept: int) -> Ints:
+    return tuple(i for i in range(len(shape)) if i not in kept)
 
 
 def _why(shape: Ints, channel: int, layout: str | None) -> str:
@@ -46,7 +72,6 @@ def _why(shape: Ints, channel: int, layout: str | None) -> str:
     return f"x has {shape[channel]} channels at axis {channel}{where}"
 
 
-@lru_cache(maxsize=4096)
 def for_inference(shape: Ints, strides: Ints, layout: Any) -> Roles:
     """Batch and instance norm with given statistics: rows in the order of memory, or columns of all samples at once."""
     _, channel = _checks.layout(layout, len(shape))
@@ -54,10 +79,17 @@ def for_inference(shape: Ints, strides: Ints, layout: Any) -> Roles:
     outermost = max(spatial, key=lambda i: abs(strides[i]), default=0)
     innermost = all(abs(strides[channel]) < abs(strides[i]) for i in spatial)
     kept = (channel,) if innermost else (channel, outermost)
-    return Roles(tuple(i for i in range(len(shape)) if i not in kept), (channel,))
+    return Roles(_others(shape, *kept), (channel,))
 
 
 def elements_per_statistic(shape: Ints, roles: Roles) -> int:
     """How many elements share one statistic."""
     count = elements(tuple(shape[i] for i in roles.reduced))
     return count * (shape[roles.affine[0]] // roles.groups) if roles.groups else count
+
+
+LAYER = Norm(trailing)
+RMS = Norm(trailing, second_moment=True)
+BATCH = Norm(per_channel)
+INSTANCE = Norm(per_sample_and_channel)
+GROUP = Norm(per_sample_and_group)

@@ -5,41 +5,72 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _checks
-from ._forward import Array
+from ._roles import Shared
+
+Array = NDArray[Any]
 
 
 class Running(NamedTuple):
-    """A running mean and variance, (C,) each."""
+    """A running mean and variance, (C,) each, and the share of the next batch in them."""
 
     mean: Array
     var: Array
+    momentum: float = 0.0
 
-    def update(self, mean: Array, variance: Array, count: int, momentum: float) -> None:
-        """running ← (1 - momentum)·running + momentum·batch, the variance unbiased as in PyTorch."""
-        for running, batch in ((self.mean, mean), (self.var, variance * (count / max(count - 1, 1)))):
-            running[...] = np.float64(1 - momentum) * running + momentum * batch
+    def update(self, mean: Array, variance: Array, count: int) -> None:
+        """running ← (1 - momentum)·running + momentum·batch, the variance unbiased as in PyTorch.
+
+        mean, variance: (C,), or (N, C) of each sample, whose average counts; all in float64.
+        """
+        momentum = self.momentum
+        unbiased = momentum * (count / max(count - 1, 1))
+        for running, batch, share in ((self.mean, mean, momentum), (self.var, variance, unbiased)):
+            if batch.ndim == 2:
+                batch = np.add.reduce(batch, 0) / len(batch)
+            kept = np.multiply(running, 1 - momentum, dtype=np.float64)
+            np.add(kept, share * batch, out=running, casting="same_kind")
 
     def for_inference(self) -> tuple[Array, Array]:
         """Both as the kernels take them: contiguous, native, of one dtype, and writable in Numba's eyes."""
         dtype = np.result_type(self.mean, self.var)
-        mean, var = (np.ascontiguousarray(a, dtype) for a in self)
+        mean, var = (np.ascontiguousarray(a, dtype) for a in (self.mean, self.var))
         return mean if mean.flags.writeable else mean.copy(), var if var.flags.writeable else var.copy()
 
 
-def checked(
-    mean: Any, var: Any, shape: tuple[int, ...], why: str, written: bool, x: Array, out: Array | None
-) -> Running | None:
-    """A pair of running statistics that no other array of the call shares memory with, or None where there are none."""
-    if mean is None and var is None:
-        return None
+class Update(NamedTuple):
+    """The running statistics that a call in training is to update, unchecked; None where there are none."""
+
+    mean: Any
+    var: Any
+    momentum: float
+
+    def checked(self, shared: Shared, x: Array, out: Array | None) -> Running | None:
+        """The running statistics, if there are any, ready to be updated."""
+        if self.mean is None and self.var is None:
+            return None
+        return checked(self.mean, self.var, shared, True, x, out)._replace(momentum=self.momentum)
+
+
+UNMOVED = Update(None, None, 0.0)
+
+
+def as_statistics(mean: Any, var: Any, eps: Any) -> tuple[Array, Array]:
+    """Running statistics, after a call that has checked them, as the (mean, rstd) it normalized by."""
+    return mean.astype(np.float64), 1 / np.sqrt(var.astype(np.float64) + float(eps))
+
+
+def checked(mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: Array | None) -> Running:
+    """A pair of running statistics that no array written to in the same call shares memory with."""
     if mean is None or var is None:
         missing, there = ("running_mean", "running_var") if mean is None else ("running_var", "running_mean")
         raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
+    (channels,), why = shared.parameters, shared.why
     pair = (
-        _checks.running(mean, "running_mean", shape[0], why, written),
-        _checks.running(var, "running_var", shape[0], why, written),
+        _checks.running(mean, "running_mean", channels, why, written),
+        _checks.running(var, "running_var", channels, why, written),
     )
     if written and _checks.overlap(*pair):
         raise ValueError("running_mean and running_var share memory, expected two arrays of their own")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import _checks
-from ..kernels.activations import CODES
-from . import _roles, _running
-from ._backward import Gradients, backward, statistic
+from .._layout import elements
+from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
+from ._roles import BATCH, Norm, Shared, elements_per_statistic
+from ._running import Update, as_statistics
 
 
 def batch_norm(
@@ -79,29 +78,26 @@ def batch_norm(
            [ 0.   ,  0.707,  0.   ],
            [-1.225, -1.414,  0.   ]], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.channels(x.shape, layout, False)
-    out = _checks.result(out, "out", x)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
-    code, eps, momentum = _checks.activation(activation, CODES), _checks.eps(eps), _checks.momentum(momentum)
-    running = _running.checked(running_mean, running_var, shape, why, training, x, out)
-    if running is not None and not training:
-        if x.size > 0:
-            roles = _roles.for_inference(x.shape, x.strides, layout)
-        y = standardize(x, roles, *running.for_inference(), weight, bias, eps, code, out)
-        if not return_stats:
-            return y
-        return y, running.mean.astype(np.float64), 1 / np.sqrt(running.var.astype(np.float64) + eps)
-    count = x.size // shape[0] if shape[0] else 0
-    if count == 1:
+    momentum = _checks.momentum(momentum)
+    if not training and (running_mean is not None or running_var is not None):
+        y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
+        return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
+    update = Update(running_mean, running_var, momentum)
+    y, statistics = normalize(_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update)
+    return y if statistics is None else (y, statistics.mean, statistics.rstd)
+
+
+def _shared_in_training(shape: tuple[int, ...], layout: Any) -> Shared:
+    """The roles of batch norm, for a batch that has a variance."""
+    shared = BATCH.shared(shape, layout)
+    if elements_per_statistic(shape, shared.roles) == 1 and elements(shape) > 0:
         raise ValueError(
-            f"x has one value per channel (shape {x.shape}), expected more in training: their variance is 0"
+            f"x has one value per channel (shape {shape}), expected more in training: their variance is 0"
         )
-    wanted = return_stats or running is not None
-    y, statistics = normalize(x, roles, weight, bias, eps, code, out, statistics=wanted)
-    if running is not None and count > 0:
-        running.update(statistics.mean, statistics.variance, count, momentum)
-    return (y, statistics.mean, statistics.rstd) if return_stats else y
+    return shared
+
+
+_TRAINING = Norm(_shared_in_training)
 
 
 def batch_norm_backward(
@@ -162,9 +158,4 @@ def batch_norm_backward(
     >>> fastnorm.batch_norm_backward(np.ones_like(x), x, mean, rstd).dbias
     array([3., 3.], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.channels(x.shape, layout, False)
-    mean, rstd = statistic(mean, "mean", shape), statistic(rstd, "rstd", shape)
-    return backward(
-        dy, x, roles, shape, why, mean, rstd, weight, bias, activation, needs, constant=not training
-    )
+    return backward(BATCH, layout, dy, x, mean, rstd, weight, bias, activation, needs, constant=not training)

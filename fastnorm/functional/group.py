@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _checks
-from ..kernels.activations import CODES
-from . import _roles
-from ._backward import Gradients, backward, statistic
+from ._backward import Gradients, backward
 from ._forward import Array, normalize
+from ._roles import GROUP
 
 
 def group_norm(
@@ -67,18 +65,9 @@ def group_norm(
     >>> fastnorm.group_norm(x, 2).round(3)
     array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.groups(x.shape, num_groups, layout)
-    out = _checks.result(out, "out", x)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
-    code = _checks.activation(activation, CODES)
-    y, statistics = normalize(x, roles, weight, bias, _checks.eps(eps), code, out, statistics=return_stats)
-    if not return_stats:
-        return y
-    sample, channel = _checks.layout(layout, x.ndim)
-    if channel < sample:
-        return y, statistics.mean.T, statistics.rstd.T
-    return y, statistics.mean, statistics.rstd
+    argument = (num_groups, layout)
+    y, statistics = normalize(GROUP, argument, x, weight, bias, eps, activation, out, return_stats)
+    return y if statistics is None else (y, statistics.mean, statistics.rstd)
 
 
 def group_norm_backward(
@@ -139,11 +128,5 @@ def group_norm_backward(
     >>> fastnorm.group_norm_backward(np.ones_like(x), x, 2, mean, rstd).dbias
     array([1., 1., 1., 1.], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.groups(x.shape, num_groups, layout)
-    sample, channel = _checks.layout(layout, x.ndim)
-    shared = (x.shape[sample], num_groups)
-    mean, rstd = statistic(mean, "mean", shared), statistic(rstd, "rstd", shared)
-    if channel < sample:
-        mean, rstd = mean.T, rstd.T
-    return backward(dy, x, roles, shape, why, mean, rstd, weight, bias, activation, needs)
+    argument = (num_groups, layout)
+    return backward(GROUP, argument, dy, x, mean, rstd, weight, bias, activation, needs)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from ..kernels.activations import CODES
-from . import _roles, _running
-from ._backward import Gradients, backward, statistic
+from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
+from ._roles import INSTANCE, Norm, Shared, elements_per_statistic
+from ._running import Update, as_statistics
 
 
 def instance_norm(
@@ -77,42 +77,31 @@ def instance_norm(
     array([[[-1.225,  0.   ,  1.225],
             [-0.707, -0.707,  1.414]]], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.channels(x.shape, layout, True)
-    out = _checks.result(out, "out", x)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
-    code, eps, momentum = _checks.activation(activation, CODES), _checks.eps(eps), _checks.momentum(momentum)
-    running = _running.checked(running_mean, running_var, shape, why, use_input_stats, x, out)
-    if not use_input_stats:
-        if running is None:
-            raise ValueError(
-                "use_input_stats is False but running_mean is None, expected running statistics to use"
-            )
-        inference = _roles.for_inference(x.shape, x.strides, layout)
-        y = standardize(x, inference, *running.for_inference(), weight, bias, eps, code, out)
-        if not return_stats:
-            return y
-        samples = x.shape[_checks.layout(layout, x.ndim)[0]]
-        mean, rstd = running.mean.astype(np.float64), 1 / np.sqrt(running.var.astype(np.float64) + eps)
-        return y, np.tile(mean, (samples, 1)), np.tile(rstd, (samples, 1))
-    count = _roles.elements_per_statistic(x.shape, roles)
-    if count == 0:
-        raise ValueError(f"x has shape {x.shape}, with no element to average over in a channel of a sample")
-    wanted = return_stats or running is not None
-    y, statistics = normalize(x, roles, weight, bias, eps, code, out, statistics=wanted)
-    if running is not None and x.size > 0:
-        sample, channel = _checks.layout(layout, x.ndim)
-        across = 0 if sample < channel else 1
-        running.update(statistics.mean.mean(across), statistics.variance.mean(across), count, momentum)
+    momentum = _checks.momentum(momentum)
+    if use_input_stats:
+        update = Update(running_mean, running_var, momentum)
+        y, statistics = normalize(_OWN, layout, x, weight, bias, eps, activation, out, return_stats, update)
+        return y if statistics is None else (y, statistics.mean, statistics.rstd)
+    if running_mean is None and running_var is None:
+        raise ValueError(
+            "use_input_stats is False but running_mean is None, expected running statistics to use"
+        )
+    y = standardize(INSTANCE, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
     if not return_stats:
         return y
-    return y, _samples_first(statistics.mean, layout, x.ndim), _samples_first(statistics.rstd, layout, x.ndim)
+    samples = x.shape[_checks.layout(layout, x.ndim)[0]]
+    return (y, *(np.tile(s, (samples, 1)) for s in as_statistics(running_mean, running_var, eps)))
 
 
-def _samples_first(statistic: Array, layout: str | None, ndim: int) -> Array:
-    """(N, C), also where the layout names the channels before the samples."""
-    sample, channel = _checks.layout(layout, ndim)
-    return statistic if sample < channel else statistic.T
+def _shared_by_own_statistics(shape: tuple[int, ...], layout: Any) -> Shared:
+    """The roles of instance norm, for samples that have something to average over."""
+    shared = INSTANCE.shared(shape, layout)
+    if elements_per_statistic(shape, shared.roles) == 0:
+        raise ValueError(f"x has shape {shape}, with no element to average over in a channel of a sample")
+    return shared
+
+
+_OWN = Norm(_shared_by_own_statistics)
 
 
 def instance_norm_backward(
@@ -170,14 +159,4 @@ def instance_norm_backward(
     >>> fastnorm.instance_norm_backward(np.ones_like(x), x, mean, rstd).dbias
     array([3., 3.], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.channels(x.shape, layout, True)
-    shared = _samples_by_channels(x, layout)
-    mean, rstd = statistic(mean, "mean", shared), statistic(rstd, "rstd", shared)
-    mean, rstd = _samples_first(mean, layout, x.ndim), _samples_first(rstd, layout, x.ndim)
-    return backward(dy, x, roles, shape, why, mean, rstd, weight, bias, activation, needs)
-
-
-def _samples_by_channels(x: Array, layout: str | None) -> tuple[int, int]:
-    sample, channel = _checks.layout(layout, x.ndim)
-    return x.shape[sample], x.shape[channel]
+    return backward(INSTANCE, layout, dy, x, mean, rstd, weight, bias, activation, needs)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _checks
-from ..kernels.activations import CODES
-from . import _roles
-from ._backward import Gradients, backward, statistic
+from ._backward import Gradients, backward
 from ._forward import Array, normalize
+from ._roles import LAYER
 
 
 def layer_norm(
@@ -66,13 +64,8 @@ def layer_norm(
            [ 0.707,  0.707, -1.414],
            [ 0.   ,  0.   ,  0.   ]], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.trailing(x.shape, axis)
-    out = _checks.result(out, "out", x)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
-    code = _checks.activation(activation, CODES)
-    y, statistics = normalize(x, roles, weight, bias, _checks.eps(eps), code, out, statistics=return_stats)
-    return (y, statistics.mean, statistics.rstd) if return_stats else y
+    y, statistics = normalize(LAYER, axis, x, weight, bias, eps, activation, out, return_stats)
+    return y if statistics is None else (y, statistics.mean, statistics.rstd)
 
 
 def layer_norm_backward(
@@ -130,8 +123,4 @@ def layer_norm_backward(
     >>> fastnorm.layer_norm_backward(np.ones_like(x), x, mean, rstd).dbias
     array([2., 2., 2.], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.trailing(x.shape, axis)
-    shared = roles.statistic_shape(x.shape)
-    mean, rstd = statistic(mean, "mean", shared), statistic(rstd, "rstd", shared)
-    return backward(dy, x, roles, shape, why, mean, rstd, weight, bias, activation, needs)
+    return backward(LAYER, axis, dy, x, mean, rstd, weight, bias, activation, needs)

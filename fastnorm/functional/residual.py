@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .. import _checks
-from . import _roles
 from ._forward import Array, normalize_sum
+from ._roles import LAYER, RMS
 
 _DOC = r"""Add `residual` to x, then {name} norm over `axis`: y and the sum, in one trip over memory.
 
@@ -52,7 +51,7 @@ def add_layer_norm(
     out: Array | None = None,
     sum_out: Array | None = None,
 ) -> tuple[Array, Array]:
-    return _add_norm(x, residual, weight, bias, axis, eps, out, sum_out, False)
+    return normalize_sum(LAYER, axis, x, residual, weight, bias, eps, out, sum_out)
 
 
 def add_rms_norm(
@@ -66,31 +65,8 @@ def add_rms_norm(
     out: Array | None = None,
     sum_out: Array | None = None,
 ) -> tuple[Array, Array]:
-    return _add_norm(x, residual, weight, bias, axis, eps, out, sum_out, True)
+    return normalize_sum(RMS, axis, x, residual, weight, bias, eps, out, sum_out)
 
 
 add_layer_norm.__doc__ = _DOC.format(name="layer", function="layer_norm", moment="biased variance")
 add_rms_norm.__doc__ = _DOC.format(name="RMS", function="rms_norm", moment="mean square")
-
-
-def _add_norm(
-    x: Array,
-    residual: Array,
-    weight: Array | None,
-    bias: Array | None,
-    axis: int | tuple[int, ...],
-    eps: float,
-    out: Array | None,
-    sum_out: Array | None,
-    second_moment: bool,
-) -> tuple[Array, Array]:
-    x = _checks.array(x, "x")
-    residual = _checks.like(residual, "residual", x)
-    roles, shape, why = _roles.trailing(x.shape, axis)
-    out, sum_out = _checks.result(out, "out", x), _checks.result(sum_out, "sum_out", x)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out, sum_out)
-    if out is not None and sum_out is not None and _checks.overlap(out, sum_out):
-        raise ValueError("sum_out shares memory with out, expected two arrays of their own")
-    return normalize_sum(
-        x, residual, roles, weight, bias, _checks.eps(eps), out, sum_out, second_moment=second_moment
-    )

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from ..kernels.activations import CODES
-from . import _roles
-from ._backward import Gradients, backward, statistic
+from ._backward import Gradients, backward
 from ._forward import Array, normalize
+from ._roles import RMS
 
 
 def rms_norm(
@@ -66,25 +65,10 @@ def rms_norm(
     array([[0.849, 1.131],
            [0.   , 1.414]], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.trailing(x.shape, axis)
-    out = _checks.result(out, "out", x)
-    weight, bias = _checks.affine_pair(weight, bias, shape, x.dtype, why, out)
-    code = _checks.activation(activation, CODES)
     if eps is None:
-        eps = float(np.finfo(x.dtype).eps)
-    y, statistics = normalize(
-        x,
-        roles,
-        weight,
-        bias,
-        _checks.eps(eps),
-        code,
-        out,
-        second_moment=True,
-        statistics=return_stats,
-    )
-    return (y, statistics.rstd) if return_stats else y
+        eps = float(np.finfo(_checks.array(x, "x").dtype).eps)
+    y, statistics = normalize(RMS, axis, x, weight, bias, eps, activation, out, return_stats)
+    return y if statistics is None else (y, statistics.rstd)
 
 
 def rms_norm_backward(
@@ -141,7 +125,4 @@ def rms_norm_backward(
     >>> fastnorm.rms_norm_backward(np.ones_like(x), x, rstd).dbias
     array([2., 2., 2.], dtype=float32)
     """
-    x = _checks.array(x, "x")
-    roles, shape, why = _roles.trailing(x.shape, axis)
-    rstd = statistic(rstd, "rstd", roles.statistic_shape(x.shape))
-    return backward(dy, x, roles, shape, why, None, rstd, weight, bias, activation, needs)
+    return backward(RMS, axis, dy, x, None, rstd, weight, bias, activation, needs)
