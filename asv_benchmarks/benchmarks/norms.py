@@ -1,73 +1,36 @@
-"""Time, throughput and memory of every norm, each compared with its float64 definition first."""
+"""fastnorm's time per call: every norm, mode, layout and dtype, from one row to far out of cache."""
 
 from __future__ import annotations
 
-from statistics import median
-
-from fastnorm._bench import exact, inputs
-from fastnorm._bench.cases import Job, Shape
-from fastnorm._bench.measure import start
-
-NORMS = ["layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm"]
-LAYOUTS = ["NCHW", "NHWC"]
+from .common import DTYPES, IMAGE_JOBS, LAYOUTS, ROW_JOBS, job, start
 
 
-def _sizes(*shapes: Shape) -> list[str]:
-    return ["x".join(map(str, shape)) for shape in shapes]
+class _Norms:
+    """How all of them are timed; a class below says what."""
 
-
-ROWS = _sizes((1, 768), (4096, 768))
-IMAGES = _sizes((8, 64, 56, 56), (32, 256, 14, 14))
-
-
-class _Norm:
-    """What is measured of each job; a class below says which jobs."""
-
-    param_names = ["norm", "layout", "N x C x spatial"]  # noqa: RUF012 (asv's way)
-    mode = "forward"
-
-    def setup(self, norm: str, layout: str, size: str) -> None:
-        mode = "training" if norm == "batch_norm" and self.mode == "forward" else self.mode
-        self.job = Job(norm, tuple(map(int, size.split("x"))), layout, mode)
-        self.runner = start("fastnorm", self.job, exact.results(self.job, inputs.make(self.job)))
-        error, bound = self.runner.error, exact.bound(self.job)
-        if error is None or not error <= bound:
-            raise AssertionError(f"{self.job.name}: {error} roundings, at most {bound} are allowed")
+    timeout = 300
+    warmup_time = 0.05
+    repeat = (3, 30, 1.0)
 
     def time_call(self, *parameters: str) -> None:
-        self.runner.call()
-
-    def peakmem_call(self, *parameters: str) -> None:
-        self.runner.call()
-
-    def track_throughput(self, *parameters: str) -> float:
-        return self.job.traffic / median(self.runner.burst(0.2)) / 1e9
-
-    track_throughput.unit = "GB/s of least traffic"  # type: ignore[attr-defined]
+        self.call()
 
 
-class RowsForward(_Norm):
-    """Layer and RMS norm of rows, as transformers call them."""
+class Rows(_Norms):
+    """Norms along the last axis, as transformers call them."""
 
-    params = (["layer_norm", "rms_norm"], ["NC"], ROWS)
+    param_names = ["job", "dtype", "size"]  # noqa: RUF012 (asv's way)
+    params = (list(ROW_JOBS), DTYPES, ["1x768", "4096x768", "16384x1024"])
 
-
-class RowsBackward(RowsForward):
-    mode = "backward"
-
-
-class ImagesForward(_Norm):
-    """Every norm of images; batch norm in training."""
-
-    params = (NORMS, LAYOUTS, IMAGES)
+    def setup(self, name: str, dtype: str, size: str) -> None:
+        self.call = start(job(name, "NC", size, dtype)).call
 
 
-class ImagesBackward(ImagesForward):
-    mode = "backward"
+class Images(_Norms):
+    """Norms of images, channels first and channels last: one image, a batch in cache, a batch out of cache."""
 
+    param_names = ["job", "layout", "dtype", "size"]  # noqa: RUF012
+    params = (list(IMAGE_JOBS), LAYOUTS, DTYPES, ["1x64x56x56", "8x64x56x56", "32x64x56x56"])
 
-class ImagesInference(_Norm):
-    """Batch norm with running statistics."""
-
-    params = (["batch_norm"], LAYOUTS, IMAGES)
-    mode = "inference"
+    def setup(self, name: str, layout: str, dtype: str, size: str) -> None:
+        self.call = start(job(name, layout, size, dtype)).call

@@ -156,5 +156,16 @@ TABLE = (
     Job("batch_norm", (1, 1024), mode="inference"),
 )
 
+# From one sample to far out of cache: what `python -m fastnorm plot` draws, a panel each.
+_ROWS, _IMAGES = (1, 16, 256, 4096, 65536), (1, 4, 16, 64, 256)
+LADDERS = {
+    "layer norm, rows of 768": [Job("layer_norm", (n, 768)) for n in _ROWS],
+    "layer norm backward, rows of 768": [Job("layer_norm", (n, 768), mode="backward") for n in _ROWS],
+    "batch norm training, images of 28×28×64": [
+        Job("batch_norm", (n, 64, 28, 28), "NHWC", "training") for n in _IMAGES
+    ],
+    "group norm, images of 64×28×28": [Job("group_norm", (n, 64, 28, 28), "NCHW") for n in _IMAGES],
+}
+
 # Every norm, layout and mode once, in cache: what `python -m fastnorm` runs through in a minute.
 QUICK = tuple(every(TITLES, [(512, 768), (16, 64, 400), (8, 64, 28, 28)]))

@@ -1,8 +1,10 @@
-"""What a job must give: its results in float64, and the distance from them in roundings."""
+"""What a job must give: its results in more digits than it has, and the distance from them in roundings."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +19,23 @@ GRADIENT_BOUND = 16
 
 def results(job: Job, inputs: Inputs) -> tuple[Array, ...]:
     """The results of a job by `fastnorm.reference`."""
+    inputs = _wide(inputs)
     arguments, options = forward_arguments(job, inputs)
     found = getattr(reference, job.norm)(*arguments, **options)
     if job.backward:
         arguments, options = backward_arguments(job, inputs, found[1:])
         found = getattr(reference, f"{job.norm}_backward")(*arguments, **options)
     return tuple(found[: job.results])
+
+
+def _wide(inputs: Inputs) -> Inputs:
+    """float64 as longdouble, or the definition would add roundings of its own; it widens the others itself."""
+    if inputs.x.dtype != np.float64:
+        return inputs
+    names = [field.name for field in dataclasses.fields(inputs)]
+    arrays = {name: array for name in names if (array := getattr(inputs, name)) is not None}
+    wide: dict[str, Any] = {name: array.astype(np.longdouble) for name, array in arrays.items()}
+    return dataclasses.replace(inputs, **wide)
 
 
 def bound(job: Job) -> int:
@@ -32,8 +45,8 @@ def bound(job: Job) -> int:
 
 def roundings(job: Job, found: Sequence[Array], exact: Sequence[Array]) -> float:
     """The worst error: of y beside max(1, |y|), of a gradient beside its own largest component."""
-    errors = (_error(f, e, of_scale=job.backward) for f, e in zip(found, exact, strict=True))
-    return max(errors) / EPS[job.dtype]
+    errors = [_error(f, e, of_scale=job.backward) for f, e in zip(found, exact, strict=True)]
+    return float(np.max(errors)) / EPS[job.dtype]  # NumPy's max, for Python's would lose a NaN
 
 
 def _error(found: Array, exact: Array, of_scale: bool) -> float:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from .._bench.cases import EPS, LAYOUTS, TITLES, Shape
+from .._bench.peers import TITLES as PEERS
 
 _DESCRIPTION = """Without a command: what this machine offers, then a minute in which each norm and layout is
 compared with its float64 definition, and raced against NumPy (and PyTorch, where installed)."""
@@ -31,8 +32,16 @@ def _parser() -> argparse.ArgumentParser:
     _choose(bench, "--layouts", [layout for layouts in LAYOUTS.values() for layout in layouts], "only these")
     _choose(bench, "--dtypes", EPS, "in these instead of the table's")
     bench.add_argument("--jobs", metavar="TEXT", help="only jobs with this in their name, such as backward")
-    bench.add_argument("--peers", nargs="*", help="race against these only, such as numpy torch")
+    _add_peers(bench)
     bench.add_argument("--json", metavar="FILE", help="also write the figures here")
+    bench.add_argument(
+        "--markdown", nargs="+", metavar="FILE", default=[], help="also fill in the tables of these documents"
+    )
+    plot = _add(
+        commands, "plot", "race over sizes from one sample to out of cache, and draw time against size"
+    )
+    plot.add_argument("file", metavar="FILE", help="such as docs/performance.svg")
+    _add_peers(plot)
     warmup = _add(commands, "warmup", "compile ahead of the first call")
     _choose(warmup, "--norms", TITLES, "only these norms")
     _choose(warmup, "--dtypes", ["float32", "float64"], "only these")
@@ -44,6 +53,11 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
     command.set_defaults(command=name)
     return command
+
+
+def _add_peers(command: argparse.ArgumentParser) -> None:
+    text = "race against these only, instead of all that are installed; none, or any of " + ", ".join(PEERS)
+    command.add_argument("--peers", nargs="*", metavar="PEER", help=text)
 
 
 def _choose(command: argparse.ArgumentParser, option: str, choices: Iterable[str], text: str) -> None:

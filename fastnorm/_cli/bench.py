@@ -9,19 +9,21 @@ from pathlib import Path
 
 from .._bench import peers
 from .._bench.cases import TABLE, TITLES, Job, every
-from . import info, report
+from . import info, markdown, report
 
 _SECONDS = 0.4  # per implementation and job
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Race, print, and write; the exit code is 1 where a bound is broken."""
-    jobs, rivals = _jobs(arguments), _peers(arguments.peers)
-    measurements = report.race(jobs, rivals, _SECONDS)
+    jobs, racing = _jobs(arguments), rivals(arguments.peers)
+    markdown.check(arguments.markdown)
+    measurements = report.race(jobs, racing, _SECONDS)
     if arguments.json:
         figures = {"machine": info.machine(), "jobs": [report.figures(m) for m in measurements]}
         Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
-    return report.tell(measurements, rivals)
+    markdown.write(arguments.markdown, measurements, racing)
+    return report.tell(measurements, racing)
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
@@ -43,7 +45,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     return chosen
 
 
-def _peers(asked: list[str] | None) -> list[str]:
+def rivals(asked: list[str] | None) -> list[str]:
+    """The peers asked for, or all that are installed."""
     installed = peers.installed()
     for name in asked or []:
         if name not in installed:

@@ -29,11 +29,7 @@ def race(jobs: Sequence[Job], peers: Sequence[str], seconds: float) -> list[Meas
 
 def tell(measurements: Sequence[Measurement], peers: Sequence[str]) -> int:
     """Print the table, what is missing from it, and what broke its bound; the exit code."""
-    columns = ["job", "error", "µs", "GB/s", "of copy", *(f"{TITLES[peer]} µs" for peer in peers)]
-    rows = [_row(measurement, peers) for measurement in measurements]
-    means = [_mean(measurements, name) for name in (YARDSTICK, *peers)]
-    rows.append(["geometric mean", "", "", "", _share(means[0]), *map(_times, means[1:])])
-    show.table(columns, rows)
+    show.table(*rows(measurements, peers))
     print(_LEGEND)
     for measurement in measurements:
         for note in dict.fromkeys(t.note for t in measurement.timings.values() if t.note):
@@ -45,6 +41,24 @@ def tell(measurements: Sequence[Measurement], peers: Sequence[str]) -> int:
     if not broken:
         print("Every result is within its bound.")
     return 1 if broken else 0
+
+
+def rows(measurements: Sequence[Measurement], peers: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The table's columns and its lines, the last of which has the means."""
+    columns = ["job", "error", "µs", "GB/s", "of copy", *(f"{TITLES[peer]} µs" for peer in peers)]
+    lines = [_row(measurement, peers) for measurement in measurements]
+    return columns, [*lines, ["geometric mean", "", "", "", *means(measurements, peers)]]
+
+
+def means(measurements: Sequence[Measurement], peers: Sequence[str]) -> list[str]:
+    """The share of the copy's speed, and by how many times each peer takes longer, as geometric means."""
+    share, *ratios = (_mean(measurements, name) for name in (YARDSTICK, *peers))
+    return [_share(share), *map(times, ratios)]
+
+
+def times(ratio: float | None) -> str:
+    """A ratio as the tables have it."""
+    return _NONE if ratio is None else f"{ratio:.2g}×" if ratio < 10 else f"{ratio:.0f}×"
 
 
 def figures(measurement: Measurement) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def _row(measurement: Measurement, peers: Sequence[str]) -> list[str]:
 
 def _peer(measurement: Measurement, peer: str) -> str:
     seconds, ratio = measurement.timings[peer].seconds, measurement.ratio(peer)
-    return _microseconds(seconds) + (f" ({_times(ratio)})" if ratio else "")
+    return _microseconds(seconds) + (f" ({times(ratio)})" if ratio else "")
 
 
 def _mean(measurements: Sequence[Measurement], name: str) -> float | None:
@@ -91,7 +105,3 @@ def _microseconds(seconds: float | None) -> str:
 
 def _share(ratio: float | None) -> str:
     return _NONE if ratio is None else f"{ratio:.0%}"
-
-
-def _times(ratio: float | None) -> str:
-    return _NONE if ratio is None else f"{ratio:.2g}×" if ratio < 10 else f"{ratio:.0f}×"

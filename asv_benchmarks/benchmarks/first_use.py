@@ -1,0 +1,75 @@
+"""What a program waits for before its first result: the import, and a first call with a cold and a warm cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from tempfile import TemporaryDirectory
+
+NORMS = ["layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm"]
+CACHES = ["cold", "warm"]
+MODES = ["forward", "backward"]
+
+# Prints the seconds that each mode took; the clock starts with the data ready and fastnorm imported.
+_PROGRAM = """
+import json, sys, time
+from fastnorm._bench import exact, inputs, peers
+from fastnorm._bench.cases import Job, modes
+norm, *wanted = sys.argv[1:]
+own, seconds = peers.load("fastnorm"), {}
+for mode in wanted:
+    job = Job(norm, (64, 8, 8, 8), "NHWC", modes(norm)[0] if mode == "forward" else mode)
+    given = inputs.make(job)
+    start = time.perf_counter()
+    call = own.prepare(job, given)
+    results = own.results(job, call())
+    seconds[mode] = time.perf_counter() - start
+    assert exact.roundings(job, results, exact.results(job, given)) <= exact.bound(job)
+print(json.dumps(seconds))
+"""
+
+Seconds = dict[str, float]
+
+
+def timeraw_import() -> str:
+    return "import fastnorm"
+
+
+def timeraw_import_after_numba() -> tuple[str, str]:
+    return "import fastnorm", "import numba"
+
+
+def _first_calls(norm: str, cache: str) -> Seconds:
+    """In a new process, in which forward comes before backward."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+    command = [sys.executable, "-c", _PROGRAM, norm, *MODES]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if finished.returncode:
+        raise RuntimeError(finished.stderr)
+    return json.loads(finished.stdout)
+
+
+class FirstCall:
+    """The first call of a norm in float32; backward's includes a forward call, compiled by then."""
+
+    param_names = ["norm", "mode", "cache"]  # noqa: RUF012 (asv's way)
+    params = (NORMS, MODES, CACHES)
+
+    def setup_cache(self) -> dict[tuple[str, str], Seconds]:
+        results = {}
+        for norm in NORMS:
+            with TemporaryDirectory(prefix="fastnorm-cache-") as folder:
+                for cache in CACHES:
+                    results[norm, cache] = _first_calls(norm, folder)
+        return results
+
+    setup_cache.timeout = 1800  # type: ignore[attr-defined]
+
+    def track_first_call(
+        self, results: dict[tuple[str, str], Seconds], norm: str, mode: str, cache: str
+    ) -> float:
+        return results[norm, cache][mode]
+
+    track_first_call.unit = "seconds"  # type: ignore[attr-defined]
