@@ -84,14 +84,18 @@ def _apart(value: Array, results: tuple[Array | None, ...]) -> Array:
 
 
 def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str) -> Array:
-    """A weight, a bias or a statistic of `shape`, as `dtype`; `why` tells where the shape comes from."""
+    """A weight, a bias or a statistic of `shape`, as `dtype` in C order; `why` tells where the shape comes from.
+
+    Copied also where it is read-only or not aligned: these are types of their own to Numba, and every kernel would compile
+    once more.
+    """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape {shape}: {why}")
     if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
         raise TypeError(f"{name} has dtype {value.dtype}, expected a real floating one, such as {dtype}")
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {shape}: {why}")
-    return value.astype(dtype, order="C", copy=False)
+    return value.astype(dtype, order="C", copy=not value.flags.carray)
 
 
 def running(value: Any, name: str, channels: int, why: str, written: bool) -> Array:

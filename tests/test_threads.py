@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 
@@ -52,6 +53,54 @@ def test_a_wrong_number_is_named(n):
         fastnorm.set_num_threads(n)
     assert repr(n) in str(error.value) and str(_MOST) in str(error.value)
     assert fastnorm.get_num_threads() == _MOST
+
+
+@several
+def test_numbas_own_setting_is_left_as_it_was():
+    x = np.ones((64, 1000), np.float32)
+    before = numba.get_num_threads()
+    try:
+        for theirs in (1, 2):
+            numba.set_num_threads(theirs)
+            for ours in (1, 2):
+                with fastnorm.num_threads(ours):
+                    _, mean, rstd = fastnorm.layer_norm(x, return_stats=True)
+                    fastnorm.layer_norm_backward(x, x, mean, rstd)
+                assert numba.get_num_threads() == theirs
+    finally:
+        numba.set_num_threads(before)
+
+
+_SPINNING = """
+    import os
+    import numpy as np
+    import numba.np.ufunc.parallel as parallel
+
+    asked = []
+    launch = parallel._launch_threads
+    def watched():
+        asked.append(os.environ.get("GOMP_SPINCOUNT"))
+        launch()
+    parallel._launch_threads = watched
+
+    import fastnorm
+    assert not asked
+    before = dict(os.environ)
+    fastnorm.layer_norm(np.ones((2, 3), np.float32))
+    assert os.environ == before
+    print(asked[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    ids=str,
+)
+def test_idle_threads_spin_for_a_short_time_unless_told_otherwise(theirs, expected, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    assert _run(_SPINNING, **theirs).strip() == expected
 
 
 # -- Calls at once -----------------------------------------------------------------------------------------

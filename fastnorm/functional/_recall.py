@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layout import Ints, Plan, flat
-from .._threads import SERIAL_ELEMENTS, enter_parallel, leave_parallel
+from .._threads import spread
 from ._roles import Norm, Shared
 
 Array = NDArray[Any]
@@ -35,7 +35,9 @@ class Call:
 
     plan: Plan
     shared: Shared
-    kernel: Callable[..., Any]  # called for one thread: where that is too few, it takes more by itself
+    kernel: Callable[
+        ..., Any
+    ]  # to be called for 1 thread, its last argument: it takes more where that is right
     job: Array
     eps: float
     parameters: Ints  # the shape of weight and bias
@@ -70,7 +72,7 @@ def new_call(
     call = Call(
         plan=plan,
         shared=shared,
-        kernel=kernel if plan.size < SERIAL_ELEMENTS else partial(_in_parallel, kernel, plan.size),
+        kernel=spread(kernel, plan.size),
         job=plan.job,
         eps=eps,
         parameters=shared.parameters,
@@ -86,16 +88,6 @@ def new_call(
             _calls.clear()
         _calls[key] = call
     return call
-
-
-def _in_parallel(kernel: Callable[..., Any], size: int, *arguments: Any) -> None:
-    """Call a kernel on as many threads as the work deserves, in place of the last argument's."""
-    threads = enter_parallel(size)
-    try:
-        kernel(*arguments[:-1], threads)
-    finally:
-        if threads > 1:
-            leave_parallel()
 
 
 def _flattening(*arrays: Array) -> Callable[[Array], Array]:

@@ -34,10 +34,10 @@ class Running(NamedTuple):
             np.add(kept, share * batch, out=running, casting="same_kind")
 
     def for_inference(self) -> tuple[Array, Array]:
-        """Both as the kernels take them: contiguous, native, of one dtype, and writable in Numba's eyes."""
+        """Both as the kernels take them: contiguous, native, aligned, of one dtype, and writable in Numba's eyes."""
         dtype = np.result_type(self.mean, self.var)
         mean, var = (np.ascontiguousarray(a, dtype) for a in (self.mean, self.var))
-        return mean if mean.flags.writeable else mean.copy(), var if var.flags.writeable else var.copy()
+        return mean if mean.flags.carray else mean.copy(), var if var.flags.carray else var.copy()
 
 
 class Update(NamedTuple):
