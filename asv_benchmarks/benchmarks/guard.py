@@ -22,8 +22,8 @@ class Guard:
     """Samples from two processes of each commit, taken in turns."""
 
     rounds = 2
-    repeat = (10, 100, 1.0)
-    warmup_time = 0.1
+    repeat = (10, 50, 0.5)
+    warmup_time = 0.05
     timeout = 120
     param_names = ["job"]  # noqa: RUF012 (asv's way)
     params = (list(JOBS),)
