@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import cycle
 from typing import Any
 
 from .._bench.cases import LADDERS
@@ -15,11 +16,14 @@ from . import bench, report
 
 _SECONDS = 0.2  # per implementation and job
 _COLUMNS = 2
-_OWN = {"fastnorm": "fastnorm", YARDSTICK: "plain copy"}
+# Everyone's colour, the same in all panels; grey is the copy's.
+_COLORS = cycle(["C0", "C9", "C1", "C3", "C6", "C2", "C4", "C5"])
 _STYLES: dict[str, dict[str, Any]] = {
-    "fastnorm": {"linewidth": 2.5, "zorder": 3},
-    YARDSTICK: {"color": "0.6", "linestyle": "--"},
+    name: {"label": label, "color": color}
+    for (name, label), color in zip({"fastnorm": "fastnorm", **TITLES}.items(), _COLORS, strict=False)
 }
+_STYLES["fastnorm"] |= {"linewidth": 2.5, "zorder": 3}
+_STYLES[YARDSTICK] = {"label": "plain copy", "color": "0.6", "linestyle": "--"}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,8 +59,7 @@ def _panel(panel: Any, title: str, measurements: Sequence[Measurement]) -> None:
     for name in measurements[0].timings:
         points = [(_mebibytes(m), s * 1e6) for m in measurements if (s := m.timings[name].seconds)]
         if points:
-            label = _OWN.get(name) or TITLES[name]
-            panel.plot(*zip(*points, strict=True), marker=".", label=label, **_STYLES.get(name, {}))
+            panel.plot(*zip(*points, strict=True), marker=".", **_STYLES[name])
     panel.set(title=title, xlabel="MiB of x", ylabel="µs", xscale="log", yscale="log")
     panel.grid(alpha=0.3)
 
