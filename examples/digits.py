@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from fastnorm import BatchNorm, GroupNorm, set_num_threads
+from fastnorm import BatchNorm, GroupNorm
 
 Array = NDArray[Any]
 Batch = tuple[Array, Array]
@@ -284,7 +284,6 @@ def main() -> None:
     parser.add_argument("--plot", default="digits.png", metavar="PATH", help="where to save the curves")
     arguments = parser.parse_args()
 
-    set_num_threads(1)  # a norm here takes 0.04 ms: a second thread only gets in the way of NumPy's matmul
     (train, test), networks, curves = load(), {}, {}
     for name in NORMS:
         networks[name], curves[name] = fit(name, train, test, arguments.epochs, arguments.seed)

@@ -104,7 +104,7 @@ def running(value: Any, name: str, channels: int, why: str, written: bool) -> Ar
         raise TypeError(
             f"{name} is a {type(value).__name__}, expected a NumPy array of shape ({channels},): {why}"
         )
-    if value.dtype.newbyteorder("=") not in DTYPES:
+    if value.dtype not in DTYPES and value.dtype.newbyteorder("=") not in DTYPES:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {_SUPPORTED}: {name}.astype(np.float32)")
     if value.shape != (channels,):
         raise ValueError(f"{name} has shape {value.shape}, expected ({channels},): {why}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -77,14 +76,18 @@ def backward(
         family = columns_backward if at.plan.columns else rows_backward
         call = new_call(key, at.plan, shared, family.backward, x)
         arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
-    statistics = (s if s is None else s.T if call.shared.flipped else s for s in (mean, rstd))
-    statistics = (_NO_MEAN if s is None else call.plan.statistic_in(s) for s in statistics)
+    weight, bias = call.pair(weight, bias)
+    mean = _NO_MEAN if mean is None else call.statistic(mean)
     parameters = elements(call.parameters) if needs[1] or needs[2] else 0
-    gradients = np.zeros((2, _lines(call.plan), parameters))
-    call.kernel(*arrays, *call.pair(weight, bias), *statistics, *gradients, call.job, 1)
+    sums = np.zeros((2, _lines(call.plan), parameters))
+    call.kernel(*arrays, weight, bias, mean, call.statistic(rstd), sums[0], sums[1], call.job, 1)
     if at is not None:
         dx = at.given_back()[0] if needs[0] else None
-    return Gradients(dx, *_summed(gradients, needs, call.plan, call.parameters, dtype))
+    return Gradients(
+        dx,
+        _summed(sums[0], call.plan, call.parameters, dtype) if needs[1] else None,
+        _summed(sums[1], call.plan, call.parameters, dtype) if needs[2] else None,
+    )
 
 
 def _as_returned(mean: Any, rstd: Any, shape: Ints, norm: Norm) -> bool:
@@ -113,13 +116,7 @@ def _lines(plan: Plan) -> int:
     return int(max(1, min(_LINES, _PARAMETERS // parameters)))
 
 
-def _summed(
-    gradients: Array, needs: tuple[bool, bool, bool], plan: Plan, shape: Ints, dtype: Any
-) -> Iterator[Array | None]:
-    """dweight and dbias from all their lines, (2, lines, parameters)."""
-    for lines, need in zip(gradients, needs[1:], strict=True):
-        if need:
-            total = lines[0] if len(lines) == 1 else np.add.reduce(lines, 0)
-            yield plan.parameter_out(total, shape).astype(dtype)
-        else:
-            yield None
+def _summed(lines: Array, plan: Plan, shape: Ints, dtype: Any) -> Array:
+    """The gradient of a parameter from all its lines, (lines, parameters)."""
+    total = lines[0] if len(lines) == 1 else np.add.reduce(lines, 0)
+    return plan.parameter_out(total, shape).astype(dtype)

@@ -60,6 +60,10 @@ class Call:
             return weight, self.none if bias is None else bias
         return self.parameter(weight), self.none if bias is None else self.parameter(bias)
 
+    def statistic(self, value: Array) -> Array:
+        """A mean or rstd as the kernels take it."""
+        return self.plan.statistic_in(value.T if self.shared.flipped else value)
+
 
 def new_call(
     key: Key | None, plan: Plan, shared: Shared, kernel: Callable[..., Any], x: Array, eps: float = 0.0

@@ -51,7 +51,7 @@ class Update(NamedTuple):
         """The running statistics, if there are any, ready to be updated."""
         if self.mean is None and self.var is None:
             return None
-        return checked(self.mean, self.var, shared, True, x, out)._replace(momentum=self.momentum)
+        return checked(self.mean, self.var, shared, True, x, out, self.momentum)
 
 
 UNMOVED = Update(None, None, 0.0)
@@ -62,7 +62,9 @@ def as_statistics(mean: Any, var: Any, eps: Any) -> tuple[Array, Array]:
     return mean.astype(np.float64), 1 / np.sqrt(var.astype(np.float64) + float(eps))
 
 
-def checked(mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: Array | None) -> Running:
+def checked(
+    mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: Array | None, momentum: float = 0.0
+) -> Running:
     """A pair of running statistics that no array written to in the same call shares memory with."""
     if mean is None or var is None:
         missing, there = ("running_mean", "running_var") if mean is None else ("running_var", "running_mean")
@@ -79,4 +81,4 @@ def checked(mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: A
             raise ValueError(f"{name} shares memory with out, expected an array of its own")
         if written and _checks.overlap(running, x):
             raise ValueError(f"{name} shares memory with x, expected an array of its own")
-    return Running(*pair)
+    return Running(*pair, momentum)
