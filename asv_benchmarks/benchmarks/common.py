@@ -54,8 +54,6 @@ IMAGE_JOBS = {
     "group norm backward": ("group_norm", "backward"),
     "layer norm over C": ("layer_norm", "forward"),
     "layer norm over C backward": ("layer_norm", "backward"),
-    "RMS norm over C": ("rms_norm", "forward"),
-    "RMS norm over C backward": ("rms_norm", "backward"),
 }
 LAYOUTS = ["NCHW", "NHWC"]
 DTYPES = ["float32", "float64", "float16", "bfloat16"]

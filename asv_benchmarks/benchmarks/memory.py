@@ -50,7 +50,7 @@ class Process:
     params = (list(IMAGE_JOBS), LAYOUTS)
 
     def setup(self, name: str, layout: str) -> None:
-        self.call = start(job(name, layout, "64x64x56x56")).call
+        self.call = start(job(name, layout, "32x64x56x56")).call
 
     def peakmem_call(self, *parameters: str) -> None:
         self.call()

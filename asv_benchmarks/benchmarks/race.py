@@ -79,7 +79,7 @@ class Rows(_Race):
 class Images(_Race):
     """Norms of images, channels first and channels last: in cache, and out of cache."""
 
-    params = (IMPLEMENTATIONS, list(IMAGE_JOBS), LAYOUTS, ["8x64x56x56", "64x64x56x56"])
+    params = (IMPLEMENTATIONS, list(IMAGE_JOBS), LAYOUTS, ["8x64x56x56", "32x64x56x56"])
 
     def setup_cache(self) -> Results:
         return _race(list(product(*self.params[1:])))
