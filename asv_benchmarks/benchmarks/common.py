@@ -56,8 +56,17 @@ IMAGE_JOBS = {
     "layer norm over C backward": ("layer_norm", "backward"),
 }
 LAYOUTS = ["NCHW", "NHWC"]
+# One, as many as a cache holds, and more: numbers, over which the dashboard draws lines.
+ROWS = [1, 4096, 16384]
+IMAGES = [1, 8, 32]
+OF_ROWS, OF_IMAGES = "rows of 768", "images of 64x56x56"
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 MIB = 2**20
+
+
+def size(layout: str, samples: int) -> str:
+    """So many rows, or images."""
+    return f"{samples}x768" if layout == "NC" else f"{samples}x64x56x56"
 
 
 def job(name: str, layout: str, size: str, dtype: str = "float32") -> Job:
