@@ -1,4 +1,4 @@
-"""The one home of Numba's options: three decorators, and nothing else in the package names a fast-math flag."""
+"""The one home of Numba's options: a few decorators, and nothing else in the package names a fast-math flag."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 from numba import njit
 
 # No nnan and no ninf anywhere: NaN and inf follow IEEE rules. `contract` allows fused multiply-adds, which only ever
-# round less; none of these three can undo compensated arithmetic.
+# round less; none of these three can undo compensated arithmetic. No `reassoc` either: the order of a sum is written out,
+# in vectors, and (x - high) - low stays what it is.
 _SAFE = {"contract", "nsz", "arcp"}
-# `reassoc` is what lets LLVM vectorise a reduction (4 to 16 times faster), and also what would rewrite (x - high) - low
-# as x - (high + low): only functions that add up a block may have it.
-_SUMMING = _SAFE | {"reassoc"}
 
 
 def step(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A piece of a kernel: exact arithmetic, inlined by LLVM into the kernels that call it."""
+    """A piece of a kernel, always inlined: a call costs 10 to 15 ns, for an array is passed as seven numbers."""
+    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, forceinline=True)(function)  # type: ignore[no-any-return]
+
+
+def routine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A piece of a kernel that is called seldom, or does much: compiled once, and called."""
     return njit(nogil=True, error_model="numpy", fastmath=_SAFE)(function)  # type: ignore[no-any-return]
-
-
-def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A piece of a kernel that adds up one block, in whatever order the vector unit likes."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SUMMING)(function)  # type: ignore[no-any-return]
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.job import AFFINE, ALONG, COUNTS, FOLD, LENGTH, M0, M1, OFFSET, X
+from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OFFSET, OPTIONS, X, Y
 
 Array = NDArray[Any]
 Ints = tuple[int, ...]
@@ -50,12 +50,12 @@ class Plan:
     @property
     def length(self) -> int:
         """Elements of a run."""
-        return int(self.job[COUNTS, LENGTH])
+        return int(self.job[COUNTS + LENGTH])
 
     @property
     def reduced(self) -> int:
         """Reduced positions outside the run."""
-        return int(self.job[COUNTS, M0] * self.job[COUNTS, M1])
+        return int(self.job[COUNTS + M0] * self.job[COUNTS + M1])
 
     def parameter_in(self, parameter: Array) -> Array:
         """A weight or bias, flat in the kernels' order."""
@@ -207,26 +207,26 @@ def _job(
     strides: tuple[Ints, ...],
     options: Ints,
 ) -> NDArray[np.int64]:
-    job = np.zeros((X + 1 + len(strides), 6), np.int64)
-    job[COUNTS, :4] = 1
-    job[COUNTS, LENGTH], job[COUNTS, FOLD] = inner.length, fold
-    job[COUNTS + 1, : len(options)] = options
+    job = np.zeros(X + COLUMNS * (1 + len(strides)), np.int64)
+    job[COUNTS : COUNTS + 4] = 1
+    job[COUNTS + LENGTH], job[COUNTS + FOLD] = inner.length, fold
+    job[OPTIONS : OPTIONS + len(options)] = options
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
-            job[COUNTS, column] = axis.length
+            job[COUNTS + column] = axis.length
             for line, stride in zip(_lines(strides), axis.strides, strict=True):
-                job[line, column] = stride
+                job[line + column] = stride
     for line, stride in zip(_lines(strides), inner.strides, strict=True):
-        job[line, ALONG] = stride
+        job[line + ALONG] = stride
     for line, steps in zip(_lines(strides)[1:], strides, strict=True):
-        job[line, OFFSET] = -sum(s * (n - 1) for s, n in zip(steps, shape, strict=True) if s < 0)
+        job[line + OFFSET] = -sum(s * (n - 1) for s, n in zip(steps, shape, strict=True) if s < 0)
     return job
 
 
 def _lines(strides: tuple[Ints, ...]) -> list[int]:
     """The lines of a job that hold strides, in the order in which an axis keeps them: the affine pair's first."""
-    return [AFFINE, X, *range(AFFINE + 1, AFFINE + len(strides))]
+    return [AFFINE, X, *range(Y, AFFINE + COLUMNS * len(strides), COLUMNS)]
 
 
 # -- Flat views ----------------------------------------------------------------------------------------------------

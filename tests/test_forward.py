@@ -6,7 +6,7 @@ import pytest
 import fastnorm
 from fastnorm import reference
 
-from .checks import ACTIVATIONS, DTYPES, LONG_FLOAT64, assert_exact, assert_like, assert_statistics
+from .checks import ACTIVATIONS, DTYPES, assert_exact, assert_like, assert_statistics
 from .norms import BY_AXIS, BY_LAYOUT, NORMS, Norm, affine, one_of_each, widen
 
 # -- Every norm, every layout -------------------------------------------------------------------------------
@@ -129,21 +129,11 @@ def test_shapes(family, shape, dtype, rng):
     _check_shape(family, *SHAPES[shape], dtype, rng)
 
 
-_KNOWN = {
-    ("rms_norm by columns", "two long"),
-    ("instance_norm by rows", "as many as long"),
-    ("instance_norm by columns", "two long"),
-    ("group_norm of samples", "as many as long"),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SLOW_SHAPES)
 @pytest.mark.parametrize("family", _MANY_BY_FEW)
-def test_large_shapes(family, shape, dtype, rng, request):
-    if dtype == np.float64 and (family, shape) in _KNOWN:
-        request.applymarker(LONG_FLOAT64)
+def test_large_shapes(family, shape, dtype, rng):
     _check_shape(family, *SLOW_SHAPES[shape], dtype, rng)
 
 

@@ -108,8 +108,8 @@ def _statistic(value: Any, name: str, shape: Ints) -> Array:
 def _lines(plan: Plan) -> int:
     """Lines of parameter gradients, added up at the end: one per slot, or as many as tasks may share the work."""
     job = plan.job
-    if (job[AFFINE, ALONG] == 1) == plan.columns:
-        return int(np.prod([job[COUNTS, c] for c in (B0, B1) if job[AFFINE, c] == 0]))
+    if (job[AFFINE + ALONG] == 1) == plan.columns:
+        return int(np.prod([job[COUNTS + c] for c in (B0, B1) if job[AFFINE + c] == 0]))
     if plan.size < SERIAL_ELEMENTS:
         return 1
     parameters = plan.length if not plan.columns else plan.reduced

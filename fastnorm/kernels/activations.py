@@ -10,7 +10,7 @@ from the tail T = 1 - G and from D at a = |z|, where nothing overflows and littl
 
 import math
 
-from .._jit import step
+from .._jit import routine, step
 from .vecmath import at_most, fma, logistic_tail, normal_tail, tanh
 
 NONE = 0
@@ -125,19 +125,19 @@ def _gated(distribution):
 
 
 def _forward(value):
-    @step
-    def loop(block):
-        for i in range(block.size):
+    @routine
+    def loop(block, at, size):
+        for i in range(at, at + size):
             block[i] = value(block[i])
 
     return loop
 
 
 def _backward(derivative):
-    @step
-    def loop(dy, z):
-        for i in range(z.size):
-            z[i] = dy[i] * derivative(z[i])
+    @routine
+    def loop(dy, at, z, size):
+        for i in range(size):
+            z[i] = dy[at + i] * derivative(z[i])
 
     return loop
 
@@ -155,37 +155,37 @@ _sigmoid_forward, _sigmoid_backward = _both(_sigmoid, _sigmoid_derivative)
 _tanh_forward, _tanh_backward = _both(tanh, _tanh_derivative)
 
 
-@step
-def activate(block, code):
-    """z → act(z), in place over a 1-D C-contiguous block."""
+@routine
+def activate(block, at, size, code):
+    """z → act(z), in place over block[at : at + size]."""
     if code == RELU:
-        _relu_forward(block)
+        _relu_forward(block, at, size)
     elif code == GELU:
-        _gelu_forward(block)
+        _gelu_forward(block, at, size)
     elif code == GELU_TANH:
-        _gelu_tanh_forward(block)
+        _gelu_tanh_forward(block, at, size)
     elif code == SILU:
-        _silu_forward(block)
+        _silu_forward(block, at, size)
     elif code == SIGMOID:
-        _sigmoid_forward(block)
+        _sigmoid_forward(block, at, size)
     elif code == TANH:
-        _tanh_forward(block)
+        _tanh_forward(block, at, size)
 
 
-@step
-def activate_backward(dy, z, code):
-    """z → dy·act'(z), in place over a 1-D C-contiguous block z; dy, of its shape and dtype, is only read."""
+@routine
+def activate_backward(dy, at, z, size, code):
+    """z → dy·act'(z), in place over the first `size` numbers of z; those of dy begin at dy[at]."""
     if code == NONE:
-        _identity_backward(dy, z)
+        _identity_backward(dy, at, z, size)
     elif code == RELU:
-        _relu_backward(dy, z)
+        _relu_backward(dy, at, z, size)
     elif code == GELU:
-        _gelu_backward(dy, z)
+        _gelu_backward(dy, at, z, size)
     elif code == GELU_TANH:
-        _gelu_tanh_backward(dy, z)
+        _gelu_tanh_backward(dy, at, z, size)
     elif code == SILU:
-        _silu_backward(dy, z)
+        _silu_backward(dy, at, z, size)
     elif code == SIGMOID:
-        _sigmoid_backward(dy, z)
+        _sigmoid_backward(dy, at, z, size)
     elif code == TANH:
-        _tanh_backward(dy, z)
+        _tanh_backward(dy, at, z, size)

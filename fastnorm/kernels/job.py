@@ -14,7 +14,8 @@ from .._jit import step
 # Not plain integers: Numba takes each of those for a type of its own, and would compile `start` once for every line.
 
 # The lines of a job: Y is the result (dx in a backward pass), BESIDE the second input (a residual, or dy) …
-COUNTS, OPTIONS, X, AFFINE, Y, BESIDE = np.arange(6)
+COLUMNS = 6
+COUNTS, OPTIONS, X, AFFINE, Y, BESIDE = np.arange(6) * COLUMNS
 # … the columns of the first: how many positions, and how many neighbours in a kept run share a statistic (group norm) …
 B0, B1, M0, M1, LENGTH, FOLD = range(6)
 # … of the second: RMS or mean and variance, the fused activation, whether to store past the cache, whether x_hat's mean
@@ -25,39 +26,57 @@ OFFSET, ALONG = 4, 5
 
 
 @step
+def walk(job, array):
+    """How the runs of `array` lie, read from the job once: along b, along m, and the first element."""
+    inner_b = job[COUNTS + B1] if job[COUNTS + B0] > 1 else 0
+    inner_m = job[COUNTS + M1] if job[COUNTS + M0] > 1 else 0
+    along_b = (inner_b, job[array + B0], job[array + B1])
+    along_m = (inner_m, job[array + M0], job[array + M1])
+    return along_b, along_m, job[array + OFFSET]
+
+
+@step
+def _along(level, i):
+    inner, outer_step, step = level
+    if inner > 0:
+        return (i // inner) * outer_step + (i % inner) * step
+    return i * step
+
+
+@step
+def place(walk, b, m):
+    """The index in its flat array where the run (b, m) begins."""
+    along_b, along_m, first = walk
+    return first + _along(along_b, b) + _along(along_m, m)
+
+
+@step
 def start(job, array, b, m):
-    """The index in its flat array where the run (b, m) of `array` begins."""
-    index = job[array, OFFSET]
-    if job[COUNTS, B0] > 1:
-        index += (b // job[COUNTS, B1]) * job[array, B0]
-        b = b % job[COUNTS, B1]
-    if job[COUNTS, M0] > 1:
-        index += (m // job[COUNTS, M1]) * job[array, M0]
-        m = m % job[COUNTS, M1]
-    return index + b * job[array, B1] + m * job[array, M1]
+    """The same, for a run that is looked up alone."""
+    return place(walk(job, array), b, m)
 
 
 @step
 def kept(job):
     """B, the kept positions outside the run."""
-    return job[COUNTS, B0] * job[COUNTS, B1]
+    return job[COUNTS + B0] * job[COUNTS + B1]
 
 
 @step
 def reduced(job):
     """M, the reduced positions outside the run."""
-    return job[COUNTS, M0] * job[COUNTS, M1]
+    return job[COUNTS + M0] * job[COUNTS + M1]
 
 
 @step
 def slot(job, b):
     """Which of the kept positions that share an affine pair b is: each adds up parameter gradients of its own."""
     outer, inner = 0, b
-    if job[COUNTS, B0] > 1:
-        outer, inner = b // job[COUNTS, B1], b % job[COUNTS, B1]
+    if job[COUNTS + B0] > 1:
+        outer, inner = b // job[COUNTS + B1], b % job[COUNTS + B1]
     result = 0
-    if job[AFFINE, B0] == 0:
+    if job[AFFINE + B0] == 0:
         result = outer
-    if job[AFFINE, B1] == 0:
-        result = result * job[COUNTS, B1] + inner
+    if job[AFFINE + B1] == 0:
+        result = result * job[COUNTS + B1] + inner
     return result

@@ -3,24 +3,9 @@
 import numpy as np
 from numba import prange
 
-from .._jit import kernel, step
-from .activations import NONE, activate
-from .blocks import (
-    BLOCK,
-    add,
-    apply_affine,
-    apply_plain,
-    apply_weight,
-    block_moments,
-    block_square,
-    cast,
-    copy,
-    merge,
-    split,
-)
-from .floats import borrow, stream
+from .._jit import kernel, routine, step
+from .apply import apply_run, coefficients, shared_pair
 from .job import (
-    ACTIVATION,
     AFFINE,
     ALONG,
     BESIDE,
@@ -30,13 +15,17 @@ from .job import (
     M1,
     OPTIONS,
     SECOND_MOMENT,
-    STREAMING,
     X,
     Y,
     kept,
+    place,
     reduced,
     start,
+    walk,
 )
+from .memory import given, moved, nothing, pointer, stack
+from .sums import BLOCK, inverse_root, merge_all, moment_sums, moments
+from .vectors import lanes, load, load_part, store, store_part
 
 # Elements of a chunk: the fixed unit of merging, and of parallel work inside one group.
 CHUNK = 32768
@@ -44,6 +33,12 @@ CHUNK = 32768
 LOCAL = 131072
 # Elements a thread should take at a time where groups are smaller than that.
 TASK = 16384
+# Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
+_BATCH = 4096
+_GROUPS = 16
+
+# Space for the moments of its chunks, which are more than half full.
+_PARTIAL = 4 * (LOCAL // (CHUNK // 2))
 
 # The phases of a forward call: the first alone, or the others in turn.
 ALL_AT_ONCE, ADD, CHUNKS, MERGE, APPLY = range(5)
@@ -54,178 +49,96 @@ ALL_AT_ONCE, ADD, CHUNKS, MERGE, APPLY = range(5)
 
 @step
 def chunking(job, array):
-    """(segments, length, segments gathered into a block, segments per chunk, chunks) of every group of `array`."""
-    segments, length = reduced(job), job[COUNTS, LENGTH]
-    if job[COUNTS, M0] == 1 and job[array, M1] == length:
+    """(length, segments of a chunk, elements of each, chunks) of every group of `array`, segments that touch being one."""
+    segments, length = reduced(job), job[COUNTS + LENGTH]
+    if job[COUNTS + M0] == 1 and job[array + M1] == length:
         segments, length = 1, segments * length
-    if segments > 1 and 2 * length <= BLOCK:
+    if 2 * length <= CHUNK:
         per_chunk = CHUNK // length
-        return segments, length, BLOCK // length, per_chunk, (segments + per_chunk - 1) // per_chunk
-    return segments, length, 0, 1, segments * ((length + CHUNK - 1) // CHUNK)
+        return length, per_chunk, length, (segments + per_chunk - 1) // per_chunk
+    return length, 1, CHUNK, segments * ((length + CHUNK - 1) // CHUNK)
 
 
 @step
-def one_block(block, second_moment):
-    """(mean, tail, M2) of a block, or its second moment."""
-    if second_moment != 0:
-        return block_square(block)
-    return block_moments(block)
+def chunk_of(job, chunks, i):
+    """(first segment, last, first element, last) of chunk i of a group."""
+    length, per_chunk, size, _ = chunks
+    pieces = (length + size - 1) // size
+    segments = reduced(job) * job[COUNTS + LENGTH] // length
+    first = (i // pieces) * per_chunk
+    low = (i % pieces) * size
+    return first, min(first + per_chunk, segments), low, min(low + size, length)
+
+
+@routine
+def store_chunk(x, where, job, chunks, b, i, line):
+    """Count, mean, tail and M2 of chunk i of group b, into a line of four."""
+    first, last, low, high = chunk_of(job, chunks, i)
+    count = np.float64((last - first) * (high - low))
+    sums = moment_sums(x, where, b, first, last, low, high, job[OPTIONS + SECOND_MOMENT])
+    line[0] = count
+    line[1], line[2], line[3] = moments(sums, count)
 
 
 @step
-def chunk_moments(x, job, array, b, chunk, like):
-    """(count, (mean, tail, M2)) of one chunk of group b: blocks of a long run, or short segments gathered into blocks."""
-    segments, length, gathered, per_chunk, _ = chunking(job, array)
-    second_moment = job[OPTIONS, SECOND_MOMENT]
-    count = np.int64(0)
-    state = (0.0, 0.0, 0.0)
-    if gathered > 0:
-        buffer = np.empty(BLOCK, like.dtype)
-        last = min((chunk + 1) * per_chunk, segments)
-        for m in range(chunk * per_chunk, last, gathered):
-            filled = 0
-            for segment in range(m, min(m + gathered, last)):
-                at = start(job, array, b, segment)
-                copy(x[at : at + length], buffer[filled : filled + length])
-                filled += length
-            block = one_block(buffer[:filled], second_moment)
-            state = block if count == 0 else merge(count, state, filled, block)
-            count += filled
-        return count, state
-    per_segment = (length + CHUNK - 1) // CHUNK
-    low = (chunk % per_segment) * CHUNK
-    high = min(low + CHUNK, length)
-    at = start(job, array, b, chunk // per_segment)
-    for i in range(low, high, BLOCK):
-        size = min(BLOCK, high - i)
-        block = one_block(x[at + i : at + i + size], second_moment)
-        state = block if count == 0 else merge(count, state, size, block)
-        count += size
-    return count, state
+def _group_sums(x, where, job, chunks, b, partial):
+    """(centre, Σ d, Σ d²) of group b: of its only chunk, or such that they say what all chunks merged say."""
+    if chunks[3] == 1:
+        first, last, low, high = chunk_of(job, chunks, 0)
+        return moment_sums(x, where, b, first, last, low, high, job[OPTIONS + SECOND_MOMENT])
+    for i in range(chunks[3]):
+        store_chunk(x, where, job, chunks, b, i, moved(partial, 4 * i))
+    merge_all(partial, 0, chunks[3])
+    count, mean, tail, m2 = partial[0], partial[1], partial[2], partial[3]
+    return mean, tail * count, m2 + tail * tail * count
+
+
+# Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
+_CENTRE, _FIRST, _SECOND = 0, _GROUPS, 2 * _GROUPS
+_MEAN, _TAIL, _RSTD, _VARIANCE = 0, _GROUPS, 2 * _GROUPS, 3 * _GROUPS
+_SPACE = 4 * _GROUPS
 
 
 @step
-def group_moments(x, job, array, b, like):
-    """(mean, tail, variance) of group b: its chunks, merged in order."""
-    chunks = chunking(job, array)[4]
-    count = np.int64(0)
-    state = (0.0, 0.0, 0.0)
-    for chunk in range(chunks):
-        more, block = chunk_moments(x, job, array, b, chunk, like)
-        state = block if count == 0 else merge(count, state, more, block)
-        count += more
-    return state[0], state[1], state[2] / count
-
-
-@step
-def _store_chunk(x, partial, job, array, i, like):
-    """Phase 1 of 3: count, mean, tail and M2 of chunk i."""
-    chunks = chunking(job, array)[4]
-    count, state = chunk_moments(x, job, array, i // chunks, i % chunks, like)
-    partial[i, 0], partial[i, 1], partial[i, 2], partial[i, 3] = count, state[0], state[1], state[2]
-
-
-@step
-def _merge_chunks(partial, result, b):
-    """Phase 2 of 3: mean, tail and variance of group b, in the order and so to the bit of `group_moments`."""
-    chunks = partial.shape[0] // result.shape[1]
-    count = np.int64(0)
-    state = (0.0, 0.0, 0.0)
-    for line in partial[b * chunks : (b + 1) * chunks]:
-        more, block = np.int64(line[0]), (line[1], line[2], line[3])
-        state = block if count == 0 else merge(count, state, more, block)
-        count += more
-    result[0, b], result[1, b], result[2, b] = state[0], state[1], state[2] / count
+def _finish_batch(batch, count, eps):
+    """Mean, tail, rstd and variance of a whole batch, a vector of groups at a time: division and root take their time."""
+    for i in range(0, _GROUPS, lanes(batch)):
+        sums = (load(batch, _CENTRE + i), load(batch, _FIRST + i), load(batch, _SECOND + i))
+        mean, tail, m2 = moments(sums, count)
+        variance = m2 / count
+        store(batch, _MEAN + i, mean)
+        store(batch, _TAIL + i, tail)
+        store(batch, _RSTD + i, inverse_root(variance + eps))
+        store(batch, _VARIANCE + i, variance)
 
 
 # -- Applying ------------------------------------------------------------------------------------------------------
 
 
 @step
-def coefficients(statistic, weight, bias, affine, along):
-    """(high, scale, shift) of y = (x - high)·scale + shift, with the affine pair where the whole run shares one."""
-    mean, tail, rstd = statistic
-    high, low = split(weight, mean, tail)
-    offset = 0.0
-    if along == 0 and weight.size > 0:
-        rstd *= weight[affine]
-        if bias.size > 0:
-            offset = np.float64(bias[affine])
-    return high, cast(weight, rstd), cast(weight, offset - low * rstd)
-
-
-@step
-def apply_block(x, y, weight, bias, high, scale, shift):
-    """One block of y, with the weight and bias of each element where they are not of size 0."""
-    if weight.size == 0:
-        apply_plain(x, y, high, scale, shift)
-    elif bias.size == 0:
-        apply_weight(x, y, weight, high, scale, shift)
-    else:
-        apply_affine(x, y, weight, bias, high, scale, shift)
-
-
-@step
-def apply_run(x, y, weight, bias, high, scale, shift, job, buffer):
-    """A run of y, block by block: standardize, weight and bias, activation, store."""
-    for i in range(0, y.size, BLOCK):
-        size = min(BLOCK, y.size - i)
-        out = y[i : i + size]
-        target = buffer[:size] if buffer.size > 0 else out
-        apply_block(x[i : i + size], target, weight[i : i + size], bias[i : i + size], high, scale, shift)
-        activate(target, job[OPTIONS, ACTIVATION])
-        if buffer.size > 0:
-            stream(target, out)
-
-
-@step
-def store_buffer(job, like):
-    """An L1 buffer where results are stored past the cache, else an empty one."""
-    return np.empty(BLOCK if job[OPTIONS, STREAMING] != 0 else 0, like.dtype)
-
-
-@step
-def apply_group(x, y, weight, bias, job, array, b, first, last, low, high, statistic, buffer):
+def apply_group(x, xs, y, ys, pair, pairs, job, b, first, last, low, high, statistic, buffer):
     """Segments first to last of group b, elements low to high of each; statistic is (mean, tail, rstd)."""
-    along = job[AFFINE, ALONG]
-    by_segment = job[AFFINE, M0] != 0 or job[AFFINE, M1] != 0
-    affine = start(job, AFFINE, b, first)
-    centre, scale, shift = coefficients(statistic, weight, bias, affine, along)
+    weight, bias = pair
+    along_run = job[AFFINE + ALONG] != 0
+    by_segment = not along_run and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
+    each = pair if along_run else (nothing(weight), nothing(bias))
+    affine = place(pairs, b, first)
+    w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
+    known = coefficients(y, statistic, w, c)
     for m in range(first, last):
-        if by_segment and m > first:
-            affine = start(job, AFFINE, b, m)
-            centre, scale, shift = coefficients(statistic, weight, bias, affine, along)
-        at, to = start(job, array, b, m), start(job, Y, b, m)
-        w, c = weight[:0], bias[:0]
-        if along != 0:
-            w, c = weight[affine + low : affine + high], bias[affine + low : affine + high]
-        apply_run(x[at + low : at + high], y[to + low : to + high], w, c, centre, scale, shift, job, buffer)
-
-
-@step
-def _apply_task(x, array, y, weight, bias, mean, tail, variance, job, eps, i):
-    """One band of short segments, or one chunk of a long one."""
-    pieces, band, bands = apply_pieces(job)
-    b, rest = i // (bands * pieces), i % (bands * pieces)
-    low = (rest % pieces) * CHUNK
-    first = (rest // pieces) * band
-    index = b if mean.size == kept(job) else start(job, AFFINE, b, 0)
-    statistic = (
-        np.float64(mean[index]),
-        np.float64(tail[index]) if tail.size > 0 else 0.0,
-        1.0 / np.sqrt(np.float64(variance[index]) + eps),
-    )
-    high = min(low + CHUNK, job[COUNTS, LENGTH])
-    last = min(first + band, reduced(job))
-    apply_group(
-        x, y, weight, bias, job, array, b, first, last, low, high, statistic, store_buffer(job, weight)
-    )
+        if along_run:
+            affine = place(pairs, b, m) + low
+        elif by_segment and m > first:
+            w, c = shared_pair(weight, bias, place(pairs, b, m))
+            known = coefficients(y, statistic, w, c)
+        at, to = place(xs, b, m) + low, place(ys, b, m) + low
+        apply_run(x, at, y, to, high - low, each, affine, known, job, buffer)
 
 
 @step
 def apply_pieces(job):
     """(chunks of a segment, segments of a band, bands)."""
-    length, segments = job[COUNTS, LENGTH], reduced(job)
+    length, segments = job[COUNTS + LENGTH], reduced(job)
     band = max(1, TASK // length)
     return (length + CHUNK - 1) // CHUNK, band, (segments + band - 1) // band
 
@@ -236,6 +149,34 @@ def apply_tasks(job):
     return kept(job) * bands * pieces
 
 
+@routine
+def _apply_task(x, array, y, pair, mean, tail, variance, own, job, eps, i):
+    """One band of short segments, or one chunk of a long one; statistics are of b's `own`, or where its affine pair is."""
+    pieces, band, bands = apply_pieces(job)
+    b, rest = i // (bands * pieces), i % (bands * pieces)
+    low = (rest % pieces) * CHUNK
+    first = (rest // pieces) * band
+    index = b if own else start(job, AFFINE, b, 0)
+    statistic = (
+        np.float64(mean[index]),
+        np.float64(tail[index]) if given(tail) else 0.0,
+        1.0 / np.sqrt(np.float64(variance[index]) + eps),
+    )
+    high = min(low + CHUNK, job[COUNTS + LENGTH])
+    last = min(first + band, reduced(job))
+    xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
+    buffer = stack(y, BLOCK)
+    apply_group(x, xs, y, ys, pair, pairs, job, b, first, last, low, high, statistic, buffer)
+
+
+@routine
+def _apply_phase(x, y, pair, statistics, job, eps, i):
+    own = statistics[0].size == kept(pointer(job))
+    mean, tail, variance = pointer(statistics[0]), pointer(statistics[1]), pointer(statistics[2])
+    job, pair = pointer(job), (pointer(pair[0]), pointer(pair[1]))
+    _apply_task(pointer(x), X, pointer(y), pair, mean, tail, variance, own, job, eps, i)
+
+
 @kernel
 def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
     """y from x and given statistics, in inference.
@@ -243,15 +184,13 @@ def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (B,), or one per channel where B counts samples too;
     tail: as mean, or of size 0.
     """
-    x, y, weight, bias, job = borrow(x), borrow(y), borrow(weight), borrow(bias), borrow(job)
-    mean, tail, variance = borrow(mean), borrow(tail), borrow(variance)
-    tasks = apply_tasks(job)
+    tasks = apply_tasks(pointer(job))
     if threads == 1:
         for i in range(tasks):
-            _apply_task(x, X, y, weight, bias, mean, tail, variance, job, eps, np.int64(i))
+            _apply_phase(x, y, (weight, bias), (mean, tail, variance), job, eps, np.int64(i))
     else:
         for i in prange(tasks):
-            _apply_task(x, X, y, weight, bias, mean, tail, variance, job, eps, np.int64(i))
+            _apply_phase(x, y, (weight, bias), (mean, tail, variance), job, eps, np.int64(i))
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -260,104 +199,106 @@ def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
 @step
 def is_local(job):
     """Whether a group stays in one core's L2 between its statistics and its result, and no core stays idle for it."""
-    size = reduced(job) * job[COUNTS, LENGTH]
+    size = reduced(job) * job[COUNTS + LENGTH]
     return size <= LOCAL and (kept(job) >= 8 or size <= CHUNK)
 
 
 @step
+def add_run(x, at, residual, more, total, to, size):
+    """total = x + residual."""
+    n = lanes(x)
+    whole = size - size % n
+    for i in range(0, whole, n):
+        store(total, to + i, load(x, at + i) + load(residual, more + i))
+    rest = size - whole
+    if rest > 0:
+        i = whole
+        value = load_part(x, at + i, rest) + load_part(residual, more + i, rest)
+        store_part(total, to + i, value, rest)
+
+
+@routine
 def _add_residual(arrays, job, b):
     """total = x + residual, for group b."""
     x, residual, total, _ = arrays
-    length = job[COUNTS, LENGTH]
+    xs, more, to = walk(job, X), walk(job, BESIDE), walk(job, Y)
     for m in range(reduced(job)):
-        at, more, to = start(job, X, b, m), start(job, BESIDE, b, m), start(job, Y, b, m)
-        add(x[at : at + length], residual[more : more + length], total[to : to + length])
+        size = job[COUNTS + LENGTH]
+        add_run(x, place(xs, b, m), residual, place(more, b, m), total, place(to, b, m), size)
 
 
-@step
+@routine
 def _forward_groups(arrays, pair, statistics, job, eps, first, last):
-    """Groups first to last in one trip."""
-    weight, bias = pair
-    buffer = store_buffer(job, weight)
-    zero, segments, length = np.int64(0), reduced(job), job[COUNTS, LENGTH]
-    for b in range(first, last):
-        source, array = arrays[0], X
-        if arrays[1].size > 0:
-            _add_residual(arrays, job, b)
-            source, array = arrays[2], Y
-        mean, tail, variance = group_moments(source, job, array, b, weight)
-        rstd = 1.0 / np.sqrt(variance + eps)
-        if statistics.size > 0:
-            statistics[0, b], statistics[1, b], statistics[2, b] = mean + tail, variance, rstd
-        statistic = (mean, tail, rstd)
-        apply_group(
-            source, arrays[3], weight, bias, job, array, b, zero, segments, zero, length, statistic, buffer
-        )
-
-
-@step
-def _forward_blocks(arrays, pair, statistics, job, eps, first, last):
-    """`_forward_groups` where every group is one block. A row of 64 takes 15 ns here and 200 there, of 768 90 and 290."""
+    """Groups first to last in one trip, a batch of them at a time."""
     x, residual, total, y = arrays
-    weight, bias = pair
-    buffer = store_buffer(job, weight)
-    length, along = job[COUNTS, LENGTH], job[AFFINE, ALONG]
-    second_moment, code = job[OPTIONS, SECOND_MOMENT], job[OPTIONS, ACTIVATION]
-    zero = np.int64(0)
-    for b in range(first, last):
-        at, to, affine = start(job, X, b, zero), start(job, Y, b, zero), start(job, AFFINE, b, zero)
-        block = x[at : at + length]
-        if residual.size > 0:
-            more = start(job, BESIDE, b, zero)
-            add(block, residual[more : more + length], total[to : to + length])
-            block = total[to : to + length]
-        mean, tail, m2 = one_block(block, second_moment)
-        variance = m2 / length
-        rstd = 1.0 / np.sqrt(variance + eps)
-        if statistics.size > 0:
-            statistics[0, b], statistics[1, b], statistics[2, b] = mean + tail, variance, rstd
-        centre, scale, shift = coefficients((mean, tail, rstd), weight, bias, affine, along)
-        out = y[to : to + length]
-        target = buffer[:length] if buffer.size > 0 else out
-        if along == 0 or weight.size == 0:
-            apply_plain(block, target, centre, scale, shift)
-        elif bias.size == 0:
-            apply_weight(block, target, weight[affine : affine + length], centre, scale, shift)
-        else:
-            w, c = weight[affine : affine + length], bias[affine : affine + length]
-            apply_affine(block, target, w, c, centre, scale, shift)
-        if code != NONE:
-            activate(target, code)
-        if buffer.size > 0:
-            stream(target, out)
+    source, array = (total, Y) if given(residual) else (x, X)
+    where, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
+    chunks = chunking(job, array)
+    count = reduced(job) * job[COUNTS + LENGTH]
+    per_batch = max(1, min(_GROUPS, _BATCH // count))
+    buffer = stack(y, BLOCK)
+    batch = stack(statistics, _SPACE)
+    partial = stack(statistics, _PARTIAL)
+    for i in range(_SPACE):
+        batch[i] = 1.0
+    for low in range(first, last, per_batch):
+        groups = min(per_batch, last - low)
+        for i in range(groups):
+            if given(residual):
+                _add_residual(arrays, job, low + i)
+            sums = _group_sums(source, where, job, chunks, low + i, partial)
+            batch[_CENTRE + i], batch[_FIRST + i], batch[_SECOND + i] = sums
+        _finish_batch(batch, np.float64(count), eps)
+        for i in range(groups):
+            b = low + i
+            mean, tail, rstd = batch[_MEAN + i], batch[_TAIL + i], batch[_RSTD + i]
+            if given(statistics):
+                all_groups = kept(job)
+                statistics[b], statistics[all_groups + b] = mean + tail, batch[_VARIANCE + i]
+                statistics[2 * all_groups + b] = rstd
+            statistic = (mean, tail, rstd)
+            size = job[COUNTS + LENGTH]
+            apply_group(
+                source, where, y, ys, pair, pairs, job, b, 0, reduced(job), 0, size, statistic, buffer
+            )
 
 
 @step
+def _merge_chunks(partial, result, groups, chunks, b):
+    """Phase 2 of 3: mean, tail and variance of group b, to the bit of `_group_sums`."""
+    merge_all(partial, b * chunks, chunks)
+    line = moved(partial, 4 * b * chunks)
+    result[b], result[groups + b], result[2 * groups + b] = line[1], line[2], line[3] / line[0]
+
+
+@routine
 def _forward_phase(phase, i, arrays, pair, memory, job, eps):
+    job = pointer(job)
+    arrays = (pointer(arrays[0]), pointer(arrays[1]), pointer(arrays[2]), pointer(arrays[3]))
+    pair = (pointer(pair[0]), pointer(pair[1]))
     x, residual, total, y = arrays
-    weight, bias = pair
-    statistics, partial, result = memory
-    source, array = (total, Y) if residual.size > 0 else (x, X)
+    statistics, partial, result = pointer(memory[0]), pointer(memory[1]), pointer(memory[2])
+    groups = kept(job)
+    source, array = (total, Y) if given(residual) else (x, X)
     if phase == ALL_AT_ONCE:
         band = groups_per_task(job)
-        first, last = i * band, min((i + 1) * band, kept(job))
-        if reduced(job) == 1 and job[COUNTS, LENGTH] <= BLOCK:
-            _forward_blocks(arrays, pair, statistics, job, eps, first, last)
-        else:
-            _forward_groups(arrays, pair, statistics, job, eps, first, last)
+        _forward_groups(arrays, pair, statistics, job, eps, i * band, min((i + 1) * band, kept(job)))
     elif phase == ADD:
         _add_residual(arrays, job, i)
     elif phase == CHUNKS:
-        _store_chunk(source, partial, job, array, i, weight)
+        chunks = chunking(job, array)
+        line = moved(partial, 4 * i)
+        store_chunk(source, walk(job, array), job, chunks, i // chunks[3], i % chunks[3], line)
     elif phase == MERGE:
-        _merge_chunks(partial, result, i)
+        _merge_chunks(partial, result, groups, chunking(job, array)[3], i)
     else:
-        _apply_task(source, array, y, weight, bias, result[0], result[1], result[2], job, eps, i)
+        tail, variance = moved(result, groups), moved(result, 2 * groups)
+        _apply_task(source, array, y, pair, result, tail, variance, True, job, eps, i)
 
 
 @step
 def groups_per_task(job):
-    return max(1, TASK // (reduced(job) * job[COUNTS, LENGTH]))
+    return max(1, TASK // (reduced(job) * job[COUNTS + LENGTH]))
 
 
 @kernel
@@ -367,18 +308,17 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
     statistics: (3, B) float64 for mean, variance, rstd, or of size 0 where nobody asks.
     """
-    x, residual, total, y = borrow(x), borrow(residual), borrow(total), borrow(y)
-    weight, bias, statistics, job = borrow(weight), borrow(bias), borrow(statistics), borrow(job)
-    groups = kept(job)
-    band = groups_per_task(job)
+    counts = pointer(job)
+    groups = kept(counts)
+    band = groups_per_task(counts)
     first, last = ALL_AT_ONCE, ALL_AT_ONCE
     chunks = 0
-    if not is_local(job):
+    if not is_local(counts):
         first, last = ADD if residual.size > 0 else CHUNKS, APPLY
-        chunks = chunking(job, X if residual.size == 0 else Y)[4]
+        chunks = chunking(counts, X if residual.size == 0 else Y)[3]
     partial = np.empty((groups * chunks, 4))
     result = np.empty((3, groups if chunks > 0 else 0))
-    tasks = ((groups + band - 1) // band, groups, groups * chunks, groups, apply_tasks(job))
+    tasks = ((groups + band - 1) // band, groups, groups * chunks, groups, apply_tasks(counts))
     for phase in range(first, last + 1):
         if threads == 1:
             for i in range(tasks[phase]):

@@ -1,219 +1,319 @@
-"""The arithmetic of one tile: some rows of a columns problem, few enough to stay in L1, and its statistics per column."""
+"""Columns, a tile of rows at a time: their sums, and what is done to a row once the statistics are known."""
 
 import numpy as np
 
-from .._jit import step
-from .blocks import HUGE, TINY, cast, clear, copy, distance, least, merge, standardize
-from .job import start
+from .._jit import routine, step
+from .apply import standardize
+from .job import place
+from .memory import cast, given, is_double, moved
+from .sums import add_exactly, is_sound, merge, moments
+from .vectors import (
+    add_to,
+    added_up,
+    fma,
+    head,
+    lanes,
+    load,
+    load_part,
+    load_wide,
+    load_wide_part,
+    narrow,
+    splat,
+    store,
+    store_part,
+    wide,
+)
 
-# Rows of a tile and columns of a slab: 64 KiB of float32, so that the second pass reads L2; slabs of 128 fit L1, and spend
-# more on starting their loops than that saves.
-TILE, SLAB = 64, 256
-
-
-# -- Eight rows at a time, for one load and store of the running sums ------------------------------------------------
-
-
-@step
-def _add_rows(total, x0, x1, x2, x3, x4, x5, x6, x7):
-    for k in range(total.size):
-        total[k] += ((x0[k] + x1[k]) + (x2[k] + x3[k])) + ((x4[k] + x5[k]) + (x6[k] + x7[k]))
-
-
-@step
-def _add_row(total, x0):
-    for k in range(total.size):
-        total[k] += x0[k]
-
-
-@step
-def _centred_rows(first, second, centre, x0, x1, x2, x3):
-    for k in range(first.size):
-        d0, d1 = distance(x0[k], centre[k]), distance(x1[k], centre[k])
-        d2, d3 = distance(x2[k], centre[k]), distance(x3[k], centre[k])
-        first[k] += (d0 + d1) + (d2 + d3)
-        second[k] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
-
-
-@step
-def _centred_row(first, second, centre, x0):
-    for k in range(first.size):
-        d = distance(x0[k], centre[k])
-        first[k] += d
-        second[k] += d * d
+# Rows whose sums are taken in the precision of the input before they are carried over to float64.
+TILE = 64
+# Rows that are added up in registers.
+FEW = 8
+# A centre more than half a standard deviation from the mean: of _SAMPLE rows of noise, one column in 16000.
+FAR = 0.25
+# Columns whose moments are added up at a time.
+_BLOCK = 1024
+# Rows that tell where the mean of a column lies.
+_SAMPLE = 48
 
 
 @step
-def _add_distances(spread, centre, x0):
-    for k in range(spread.size):
-        spread[k] += abs(distance(x0[k], centre[k]))
+def padded(array, width):
+    """The width of a line that holds whole vectors."""
+    n = lanes(array)
+    return (width + n - 1) // n * n
 
 
 @step
-def row_at(x, where, r, width):
-    """The slab of row r."""
-    return x[where[r] : where[r] + width]
+def whole_vector(x, at, count):
+    return load(x, at)
 
 
 @step
-def _column_totals(x, where, rows, total):
-    """total[k] = Σ over the rows."""
-    n = total.size
-    clear(total)
-    even = rows - rows % 8
-    for r in range(0, even, 8):
-        x0, x1, x2, x3 = (
-            row_at(x, where, r, n),
-            row_at(x, where, r + 1, n),
-            row_at(x, where, r + 2, n),
-            row_at(x, where, r + 3, n),
-        )
-        x4, x5, x6, x7 = (
-            row_at(x, where, r + 4, n),
-            row_at(x, where, r + 5, n),
-            row_at(x, where, r + 6, n),
-            row_at(x, where, r + 7, n),
-        )
-        _add_rows(total, x0, x1, x2, x3, x4, x5, x6, x7)
-    for r in range(even, rows):
-        _add_row(total, row_at(x, where, r, n))
+def part_vector(x, at, count):
+    return load_part(x, at, count)
 
 
 @step
-def _column_sums(x, where, rows, centre, first, second):
-    """first[k], second[k] = Σ d, Σ d² over the rows, d = x - centre[k]."""
-    n = first.size
-    clear(first)
-    clear(second)
-    even = rows - rows % 4
-    for r in range(0, even, 4):
-        x0, x1, x2, x3 = (
-            row_at(x, where, r, n),
-            row_at(x, where, r + 1, n),
-            row_at(x, where, r + 2, n),
-            row_at(x, where, r + 3, n),
-        )
-        _centred_rows(first, second, centre, x0, x1, x2, x3)
-    for r in range(even, rows):
-        _centred_row(first, second, centre, row_at(x, where, r, n))
+def rows_of(where, walk, b, first, rows, step_m, low):
+    """where[r] = the index at which row first + r·step_m of position b begins, `low` columns in."""
+    for r in range(rows):
+        where[r] = place(walk, b, first + r * step_m) + low
 
 
-# -- Moments of a tile ---------------------------------------------------------------------------------------------
+# -- Sums ----------------------------------------------------------------------------------------------------------
 
 
 @step
-def _unsound(rows, first, second, spread):
-    """How many columns lost digits in the arithmetic of the input: see `blocks.block_moments`."""
-    count = 0
-    for k in range(first.size):
-        s1, s2 = first[k], second[k]
-        # `spread` is Σ |d|: with it at 0 the column is constant, else its squares were too small.
-        constant = (s2 == 0) & (spread[k] == 0)
-        sound = (s2 > TINY) & (s2 < HUGE) & (s1 * s1 <= s2 * (0.5 * rows))
-        count += 0 if constant | sound else 1
+def _sampled(x, where, rows, k, count, fetch):
+    """Σ of `rows` rows, columns k to k + count."""
+    total = splat(x, 0.0)
+    for r in range(rows):
+        total = total + fetch(x, where[r] + k, count)
+    return total
+
+
+@step
+def pilot_columns(x, where, rows, width, centre):
+    """centre[k] = the mean of column k over some rows, which lies near that of all."""
+    n = lanes(x)
+    share = splat(x, 1.0) / cast(x, rows)
+    for k in range(0, width - width % n, n):
+        store(centre, k, _sampled(x, where, rows, k, n, whole_vector) * share)
+    rest = width % n
+    if rest > 0:
+        k = width - rest
+        store(centre, k, _sampled(x, where, rows, k, rest, part_vector) * share)
+
+
+@step
+def sample_rows(where, walk, b, first, rows, low):
+    """Rows spread over rows first to first + rows, into where; how many."""
+    count = min(rows, _SAMPLE)
+    for r in range(count):
+        where[r] = place(walk, b, first + r * rows // count) + low
     return count
 
 
 @step
-def _repair(x, where, rows, first, second, block, second_moment):
-    """Recompute the unsound columns of a tile in float64, with the mean refined once."""
-    width = first.size
-    centre = np.zeros(width)
-    s1 = np.zeros(width)
-    s2 = np.zeros(width)
+def _column_sums(x, where, rows, k, count, centre, t1, t2, fetch):
+    """t1 += Σ d, t2 += Σ d² over a few rows, of columns k to k + count, d = x - centre."""
+    about, zero = load(centre, k), splat(x, 0.0)
+    a1, a2, b1, b2 = zero, zero, zero, zero
+    for r in range(0, rows - rows % 2, 2):
+        d, e = fetch(x, where[r] + k, count) - about, fetch(x, where[r + 1] + k, count) - about
+        a1, a2 = a1 + d, fma(d, d, a2)
+        b1, b2 = b1 + e, fma(e, e, b2)
+    if rows % 2 > 0:
+        d = fetch(x, where[rows - 1] + k, count) - about
+        a1, a2 = a1 + d, fma(d, d, a2)
+    add_to(t1, k, a1 + b1)
+    add_to(t2, k, a2 + b2)
+
+
+@step
+def carry_over(tile, total, line):
+    """total += tile, in float64, and tile = 0."""
+    for k in range(0, line, lanes(tile)):
+        add_to(total, k, wide(load(tile, k)))
+        store(tile, k, splat(tile, 0.0))
+
+
+@step
+def _carry_over_exactly(tile, total, rest, line):
+    """The same where the tile is float64 itself; what is rounded away goes to `rest`."""
+    for k in range(0, line, lanes(total)):
+        value, left = add_exactly(load(total, k), load(rest, k), load_wide(tile, k))
+        store(total, k, value)
+        store(rest, k, left)
+    for k in range(line):
+        tile[k] = 0
+
+
+@routine
+def tile_sums(x, where, rows, width, lines, line, state):
+    """Σ d and Σ d² over a tile's rows, added to the first lines of `state`, in float64; what Σ d² rounds away to the third.
+
+    lines: the centres, then two of zeros.
+
+    A few rows at a time, for as many streams of memory as a core can read ahead.
+    """
+    n = lanes(x)
+    t1, t2 = moved(lines, line), moved(lines, 2 * line)
+    for r in range(0, rows, FEW):
+        few, there = min(FEW, rows - r), moved(where, r)
+        for k in range(0, width - width % n, n):
+            _column_sums(x, there, few, k, n, lines, t1, t2, whole_vector)
+        rest = width % n
+        if rest > 0:
+            _column_sums(x, there, few, width - rest, rest, lines, t1, t2, part_vector)
+    carry_over(t1, state, line)
+    if is_double(x):
+        _carry_over_exactly(t2, moved(state, line), moved(state, 2 * line), line)
+    else:
+        carry_over(t2, moved(state, line), line)
+
+
+@step
+def unsound(x, s1, s2, rows, width):
+    """How many columns lost digits: see `sums.is_sound`."""
+    count = 0
+    for k in range(width):
+        count += 0 if is_sound(x, s1[k], s2[k], rows, FAR) else 1
+    return count
+
+
+@step
+def finish_sums(centre, state, line, rows):
+    """Σ d and Σ d² about `centre`, in the first lines of `state`, become mean, tail and M2."""
+    n = lanes(state)
+    for k in range(0, line, n):
+        mean, tail, m2 = moments((load_wide(centre, k), load(state, k), load(state, line + k)), rows)
+        store(state, k, mean)
+        store(state, line + k, tail)
+        store(state, 2 * line + k, m2)
+
+
+@step
+def _careful_sums(x, walk, b, first, rows, at, centre):
+    """(Σ d, Σ d²) of one column in float64, what the sums round away being kept beside them."""
+    s1, s1_rest, s2, s2_rest = 0.0, 0.0, 0.0, 0.0
+    for r in range(rows):
+        d = np.float64(x[place(walk, b, first + r) + at]) - centre
+        s1, s1_rest = add_exactly(s1, s1_rest, d)
+        s2, s2_rest = add_exactly(s2, s2_rest, d * d)
+    # The rest of an infinity is NaN.
+    return s1 + (s1_rest if s1_rest == s1_rest else 0.0), s2 + (s2_rest if s2_rest == s2_rest else 0.0)
+
+
+@routine
+def careful_column(x, walk, b, first, rows, at, second_moment):
+    """(mean, tail, M2) of one column in float64: exact for constants, and where squares overflow float32."""
+    centre = 0.0
     if second_moment == 0:
         for _ in range(2):
-            clear(s1)
-            for r in range(rows):
-                row = x[where[r] : where[r] + width]
-                for k in range(width):
-                    s1[k] += distance(np.float64(row[k]), centre[k])
-            for k in range(width):
-                centre[k] += s1[k] / rows
-        clear(s1)
-    for r in range(rows):
-        row = x[where[r] : where[r] + width]
-        for k in range(width):
-            d = distance(np.float64(row[k]), centre[k])
-            s1[k] += d
-            s2[k] += d * d
-    for k in range(width):
-        if not (TINY < second[k] < HUGE and first[k] * first[k] <= 0.5 * rows * second[k]):
-            shift = 0.0 if second_moment != 0 else s1[k] / rows
-            block[0, k], block[1, k] = centre[k], shift
-            block[2, k] = s2[k] if second_moment != 0 else s2[k] - s1[k] * shift
+            centre += _careful_sums(x, walk, b, first, rows, at, centre)[0] / rows
+    s1, s2 = _careful_sums(x, walk, b, first, rows, at, centre)
+    return moments((centre, 0.0 if second_moment != 0 else s1, s2), np.float64(rows))
 
 
 @step
-def tile_moments(x, where, rows, width, sums, block, second_moment):
-    """Moments of a tile's columns into block (3, SLAB) float64: mean, tail, M2.
-
-    x: flat. where: (TILE,) int64, where each row's slab begins. sums: (4, SLAB) of the arithmetic's dtype, scratch.
-    """
-    centre, first, second = sums[0, :width], sums[1, :width], sums[2, :width]
-    clear(centre)
-    if second_moment == 0:
-        _column_totals(x, where, rows, centre)
-        for k in range(width):
-            centre[k] = cast(centre, centre[k] / rows)
-    _column_sums(x, where, rows, centre, first, second)
-    if second_moment != 0:
-        clear(first)
-    for k in range(width):
-        base, s1 = np.float64(centre[k]), np.float64(first[k])
-        shift = s1 / rows
-        mean = base + shift
-        block[0, k] = mean
-        block[1, k] = (base - mean) + shift
-        block[2, k] = np.float64(second[k]) - s1 * shift
-    spread = sums[3, :width]
-    clear(spread)
-    if least(second) == 0:
-        for r in range(rows):
-            _add_distances(spread, centre, row_at(x, where, r, width))
-    if _unsound(rows, first, second, spread) > 0:
-        _repair(x, where, rows, first, second, block, second_moment)
+def merge_columns(count_a, a, count_b, b, line):
+    """a = Chan's merge of a and b, moments of `line` columns each."""
+    n = lanes(a)
+    for k in range(0, line, n):
+        state_a = (load(a, k), load(a, line + k), load(a, 2 * line + k))
+        state_b = (load(b, k), load(b, line + k), load(b, 2 * line + k))
+        mean, tail, m2 = merge(count_a, state_a, count_b, state_b)
+        store(a, k, mean)
+        store(a, line + k, tail)
+        store(a, 2 * line + k, m2)
 
 
 @step
-def merge_columns(count, state, at, more, block, origin, width):
-    """state = Chan's merge of state (count elements a column) and block (more), `width` columns of each.
+def _fold_block(state, line, at, size, mean, tail, sums):
+    """sums + (Σ e, Σ e², Σ M2) of `size` neighbouring columns, e = their distance from (mean, tail), lane by lane."""
+    first, second, within = sums
+    n = lanes(state)
+    for i in range(0, size, n):
+        count = min(n, size - i)
+        k = at + i
+        e = (load_part(state, k, count) - mean) + (load_part(state, line + k, count) - tail)
+        e = head(e, count)
+        first, second = first + e, fma(e, e, second)
+        within = within + load_part(state, 2 * line + k, count)
+    return first, second, within
 
-    state, block: (3, …) float64, read from column `at` and `origin` on.
-    """
-    mean, tail, m2 = state[0, at : at + width], state[1, at : at + width], state[2, at : at + width]
-    end = origin + width
-    mean_b, tail_b, m2_b = block[0, origin:end], block[1, origin:end], block[2, origin:end]
-    if count == 0:
-        copy(mean_b, mean)
-        copy(tail_b, tail)
-        copy(m2_b, m2)
-        return
-    for k in range(mean.size):
-        mean[k], tail[k], m2[k] = merge(
-            count, (mean[k], tail[k], m2[k]), more, (mean_b[k], tail_b[k], m2_b[k])
-        )
+
+@step
+def _fold_sums(state, line, at, fold, mean, tail):
+    """The same of a whole fold, by blocks, for the rounding."""
+    zero = splat(state, 0.0)
+    total = (zero, zero, zero)
+    for i in range(0, fold, _BLOCK):
+        part = _fold_block(state, line, at + i, min(_BLOCK, fold - i), mean, tail, (zero, zero, zero))
+        total = (total[0] + part[0], total[1] + part[1], total[2] + part[2])
+    return added_up(total[0]), added_up(total[1]), added_up(total[2])
+
+
+@step
+def fold_columns(state, line, at, fold, rows):
+    """Merge `fold` neighbouring columns of `rows` rows each: all of them get the moments of all."""
+    centre = state[at]
+    shift = _fold_sums(state, line, at, fold, centre, 0.0)[0] / fold
+    mean = centre + shift
+    tail = (centre - mean) + shift
+    first, second, within = _fold_sums(state, line, at, fold, mean, tail)
+    m2 = within + rows * (second - first * first / fold)
+    tail += first / fold
+    for k in range(at, at + fold):
+        state[k], state[line + k], state[2 * line + k] = mean, tail, m2
+
+
+@step
+def repeat(line, width, times, result):
+    """The first `width` numbers of a line, `times` times in a row."""
+    for i in range(times):
+        for k in range(width):
+            result[i * width + k] = line[k]
 
 
 # -- Applying to a row ---------------------------------------------------------------------------------------------
 
 
 @step
-def apply_columns(x, y, high, scale, shift):
-    """y = (x - high)·scale + shift, each per column."""
-    for k in range(y.size):
-        y[k] = standardize(x[k], high[k], scale[k], shift[k])
+def apply_row(x, at, y, to, width, lines, line):
+    """y = (x - high)·scale + shift, each per column. lines: high, scale, shift, `line` apart."""
+    n = lanes(y)
+    whole = width - width % n
+    for k in range(0, whole, n):
+        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        store(y, to + k, standardize(load(x, at + k), high, scale, shift))
+    rest = width - whole
+    if rest > 0:
+        k = whole
+        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        store_part(y, to + k, standardize(load_part(x, at + k, rest), high, scale, shift), rest)
 
 
 @step
-def apply_columns_affine(x, y, high, scale, shift, weight, bias):
+def apply_row_affine(x, at, y, to, width, lines, line, weight, bias):
     """The same, then ·weight + bias, one pair for the row."""
-    for k in range(y.size):
-        y[k] = standardize(x[k], high[k], scale[k], shift[k]) * weight + bias
+    n = lanes(y)
+    w, c = splat(y, weight), splat(y, bias)
+    whole = width - width % n
+    for k in range(0, whole, n):
+        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        store(y, to + k, fma(standardize(load(x, at + k), high, scale, shift), w, c))
+    rest = width - whole
+    if rest > 0:
+        k = whole
+        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        store_part(y, to + k, fma(standardize(load_part(x, at + k, rest), high, scale, shift), w, c), rest)
 
 
 @step
-def rows_of(where, job, array, b, first, rows, step_m, low):
-    """where[r] = the index at which row first + r·step_m of position b begins, `low` columns in."""
-    for r in range(rows):
-        where[r] = start(job, array, b, first + r * step_m) + low
+def columns_of(parameter, at, count, missing):
+    """A weight or bias of some columns, in float64; a number everywhere where there is none."""
+    if given(parameter):
+        return load_wide_part(parameter, at, count)
+    return missing
+
+
+@step
+def fill_coefficients(like, state, rstd, width, pair, affine, lines, line):
+    """high, scale and shift of every column into `lines`, with the affine pair where it goes along the run.
+
+    state: mean and tail of every column, `line` apart. pair: null where the columns have none of their own.
+    """
+    n = lanes(state)
+    one, zero = splat(state, 1.0), splat(state, 0.0)
+    for k in range(0, width, n):
+        count = min(n, width - k)
+        w, c = columns_of(pair[0], affine + k, count, one), columns_of(pair[1], affine + k, count, zero)
+        mean = load(state, k)
+        high = narrow(like, mean)
+        low = (mean - wide(high)) + load(state, line + k)
+        scale = load(rstd, k) * w
+        store(lines, k, high)
+        store(lines, line + k, narrow(like, scale))
+        store(lines, 2 * line + k, narrow(like, c - low * scale))

@@ -1,0 +1,106 @@
+"""What is done to a run once its statistics are known: standardize, weight and bias, activation, store."""
+
+import numpy as np
+
+from .._jit import step
+from .activations import NONE, activate
+from .job import ACTIVATION, OPTIONS, STREAMING
+from .memory import cast, given, stream
+from .sums import BLOCK
+from .vectors import fma, lanes, load, load_part, splat, store, store_part
+
+
+@step
+def split(like, mean, tail):
+    """(high, low): high in the dtype of `like`, high + low = mean + tail to twice that dtype's precision."""
+    high = np.float64(cast(like, mean))
+    return high, (mean - high) + tail
+
+
+@step
+def coefficients(like, statistic, weight, bias):
+    """(high, scale, shift) of y = (x - high)·scale + shift, for a statistic (mean, tail, rstd) and one affine pair."""
+    mean, tail, rstd = statistic
+    high, low = split(like, mean, tail)
+    scale = rstd * weight
+    return cast(like, high), cast(like, scale), cast(like, bias - low * scale)
+
+
+@step
+def shared_pair(weight, bias, affine):
+    """The weight and bias that a run shares, 1 and 0 where there are none."""
+    w = np.float64(weight[affine]) if given(weight) else 1.0
+    return w, np.float64(bias[affine]) if given(bias) else 0.0
+
+
+@step
+def standardize(x, high, scale, shift):
+    """x_hat, or a number in its place, of a vector."""
+    return fma(x - high, scale, shift)
+
+
+@step
+def plain_run(x, at, y, to, size, high, scale, shift):
+    """y = (x - high)·scale + shift."""
+    n = lanes(y)
+    whole = size - size % n
+    for i in range(0, whole, n):
+        store(y, to + i, standardize(load(x, at + i), high, scale, shift))
+    rest = size - whole
+    if rest > 0:
+        store_part(y, to + whole, standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
+
+
+@step
+def weight_run(x, at, y, to, size, weight, affine, high, scale, shift):
+    """y = ((x - high)·scale + shift)·weight."""
+    n = lanes(y)
+    whole = size - size % n
+    for i in range(0, whole, n):
+        store(y, to + i, standardize(load(x, at + i), high, scale, shift) * load(weight, affine + i))
+    rest = size - whole
+    if rest > 0:
+        x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
+        store_part(y, to + whole, x_hat * load_part(weight, affine + whole, rest), rest)
+
+
+@step
+def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift):
+    """y = ((x - high)·scale + shift)·weight + bias."""
+    n = lanes(y)
+    whole = size - size % n
+    for i in range(0, whole, n):
+        x_hat = standardize(load(x, at + i), high, scale, shift)
+        store(y, to + i, fma(x_hat, load(weight, affine + i), load(bias, affine + i)))
+    rest = size - whole
+    if rest > 0:
+        i = affine + whole
+        x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
+        store_part(y, to + whole, fma(x_hat, load_part(weight, i, rest), load_part(bias, i, rest)), rest)
+
+
+@step
+def paired_run(x, at, y, to, size, pair, affine, high, scale, shift):
+    """One of the three; a pair is given where each element has its own, and null where not."""
+    weight, bias = pair
+    if not given(weight):
+        plain_run(x, at, y, to, size, high, scale, shift)
+    elif not given(bias):
+        weight_run(x, at, y, to, size, weight, affine, high, scale, shift)
+    else:
+        affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift)
+
+
+@step
+def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
+    """A run of y, with its activation, past the cache where the job says so; known is (high, scale, shift)."""
+    code, streaming = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0
+    high, scale, shift = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
+    for i in range(0, size, BLOCK):
+        count = min(BLOCK, size - i)
+        target, t = (buffer, 0) if streaming else (y, to + i)
+        paired_run(x, at + i, target, t, count, pair, affine + i, high, scale, shift)
+        if code != NONE:
+            activate(target, t, count, code)
+        if streaming:
+            stream(buffer, y, to + i, count)

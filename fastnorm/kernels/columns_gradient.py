@@ -1,0 +1,335 @@
+"""Columns, backward, below the phases: the sums over the rows of a slab, then dx and the gradients of parameters."""
+
+import numpy as np
+
+from .._jit import routine, step
+from .activations import NONE, activate_backward
+from .apply import shared_pair, standardize
+from .columns import along_run
+from .job import (
+    ACTIVATION,
+    AFFINE,
+    ALONG,
+    BESIDE,
+    CONSTANT,
+    COUNTS,
+    FOLD,
+    LENGTH,
+    OPTIONS,
+    SECOND_MOMENT,
+    STREAMING,
+    X,
+    Y,
+    place,
+    reduced,
+    slot,
+    start,
+    walk,
+)
+from .memory import given, is_double, moved, nothing, stack, stream
+from .slabs import clear, rows_per_chunk, widening
+from .tiles import (
+    FEW,
+    TILE,
+    apply_row,
+    apply_row_affine,
+    carry_over,
+    fill_coefficients,
+    part_vector,
+    repeat,
+    whole_vector,
+)
+from .vectors import add_to, added_up, fma, head, lanes, load, load_part, splat, store, store_part
+
+# Elements of a wide row: narrow ones that touch are walked several at once.
+_WIDE = 512
+
+# Lines of a slab: x_hat = (x - HIGH)·SCALE + SHIFT, and z likewise of Z_HIGH, Z_SCALE, Z_SHIFT …
+HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)
+# … dx = OF_G·g·weight + OF_X·x_hat + OF_1; three of sums; a few rows of g behind an activation, and of dx before a store
+# past the cache.
+OF_G, OF_X, OF_1, SUM, G, DX = 6, 7, 8, 9, 12, 12 + FEW
+LINES = DX + FEW
+_WIDE_LINES = LINES * _WIDE
+_THREE_WIDE = 3 * _WIDE
+
+
+@step
+def walks_of(job):
+    """How x, dy, dx and the affine pair lie."""
+    return walk(job, X), walk(job, BESIDE), walk(job, Y), walk(job, AFFINE)
+
+
+@step
+def has_row_pair(pair, job):
+    """Whether each row has a weight of its own."""
+    return job[AFFINE + ALONG] == 0 and given(pair[0])
+
+
+@step
+def row_weight(pair, walks, job, b, m):
+    """The weight and bias of a row, 1 and 0 where it has none of its own."""
+    if has_row_pair(pair, job):
+        return shared_pair(pair[0], pair[1], place(walks[3], b, m))
+    return 1.0, 0.0
+
+
+@step
+def row_gradient(dy, beside, x, at, width, lines, line, pair, row_pair, job, g):
+    """g = dy·act'(z) of one row, z recomputed from x."""
+    if has_row_pair(pair, job):
+        apply_row_affine(x, at, g, 0, width, lines, line, row_pair[0], row_pair[1])
+    else:
+        apply_row(x, at, g, 0, width, moved(lines, Z_HIGH * line), line)
+    activate_backward(dy, beside, g, width, job[OPTIONS + ACTIVATION])
+
+
+@step
+def few_rows(arrays, pair, walks, job, b, first, rows, wide, low, width, lines, line, places):
+    """Where a few rows begin, their weights, and g = dy·act'(z) of them behind an activation; returns g's memory."""
+    dy, x, _ = arrays
+    x_at, g_at, weights = places
+    activates = job[OPTIONS + ACTIVATION] != NONE
+    for r in range(rows):
+        m = first + r * wide
+        x_at[r], g_at[r] = place(walks[0], b, m) + low, place(walks[1], b, m) + low
+        row_pair = row_weight(pair, walks, job, b, m)
+        weights[r] = row_pair[0]
+        if activates:
+            g = moved(lines, (G + r) * line)
+            row_gradient(dy, g_at[r], x, x_at[r], width, lines, line, pair, row_pair, job, g)
+            g_at[r] = (G + r) * line
+    return lines if activates else dy
+
+
+@step
+def x_hat_of(x, at, k, count, known, fetch):
+    """x_hat of a row, columns k to k + count."""
+    return standardize(fetch(x, at + k, count), known[0], known[1], known[2])
+
+
+@step
+def columns_known(lines, line, k):
+    """High, scale and shift of some columns."""
+    return load(lines, HIGH * line + k), load(lines, SCALE * line + k), load(lines, SHIFT * line + k)
+
+
+# -- Sums ----------------------------------------------------------------------------------------------------------
+
+
+@step
+def _column_sums(g, g_at, x, x_at, weights, rows, k, count, lines, line, fetch):
+    """SUM += Σ gw, Σ gw·x_hat, Σ x_hat of a few rows, columns k to k + count; gw = g·weight of the row."""
+    known, zero = columns_known(lines, line, k), splat(x, 0.0)
+    first, second, drift = zero, zero, zero
+    for r in range(rows):
+        x_hat = x_hat_of(x, x_at[r], k, count, known, fetch)
+        gw = fetch(g, g_at[r] + k, count) * weights[r]
+        first, second = first + gw, fma(gw, x_hat, second)
+        if is_double(x):
+            drift = drift + x_hat
+    add_to(lines, SUM * line + k, first)
+    add_to(lines, (SUM + 1) * line + k, second)
+    if is_double(x):
+        add_to(lines, (SUM + 2) * line + k, drift)
+
+
+@routine
+def band_sums(arrays, pair, walks, job, b, first, count, wide, low, width, lines, line, state):
+    """Σ gw, Σ gw·x_hat, Σ x_hat of each column over `count` rows of `wide` rows each, added to the lines of `state`."""
+    x = arrays[1]
+    n, rest = lanes(x), width % lanes(x)
+    places = stack(job, FEW), stack(job, FEW), stack(x, FEW)
+    x_at, g_at, weights = places
+    clear(moved(lines, SUM * line), 3 * line)
+    for row in range(0, count, FEW):
+        rows = min(FEW, count - row)
+        start = first + row * wide
+        g = few_rows(arrays, pair, walks, job, b, start, rows, wide, low, width, lines, line, places)
+        for k in range(0, width - rest, n):
+            _column_sums(g, g_at, x, x_at, weights, rows, k, n, lines, line, whole_vector)
+        if rest > 0:
+            k = width - rest
+            _column_sums(g, g_at, x, x_at, weights, rows, k, rest, lines, line, part_vector)
+        if (row + FEW) % TILE == 0 or row + FEW >= count:
+            for i in range(3):
+                carry_over(moved(lines, (SUM + i) * line), moved(state, i * line), line)
+
+
+@step
+def rows_at_once(job, width, paired):
+    """How many successive rows are one wide row of x, dy and dx: one where each is `paired` with its own parameters."""
+    if job[AFFINE + ALONG] == 0 and paired:
+        return 1
+    return min(widening(job, X, width), widening(job, BESIDE, width), widening(job, Y, width))
+
+
+@routine
+def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
+    """The sums of one chunk's columns, from `low` on, added to the three lines of `state`."""
+    per_chunk = rows_per_chunk(job)
+    first = chunk * per_chunk
+    rows = min(per_chunk, reduced(job) - first)
+    walks = walks_of(job)
+    wide = rows_at_once(job, width, given(pair[0]))
+    whole = rows // wide if wide > 1 else 0
+    if whole > 0:
+        repeated, parts = stack(arrays[1], _WIDE_LINES), stack(state, _THREE_WIDE)
+        for i in range(OF_G):
+            repeat(moved(lines, i * line), width, wide, moved(repeated, i * _WIDE))
+        clear(parts, _THREE_WIDE)
+        band_sums(arrays, pair, walks, job, b, first, whole, wide, low, width * wide, repeated, _WIDE, parts)
+        for j in range(3):
+            for i in range(wide):
+                for k in range(width):
+                    state[j * line + k] += parts[j * _WIDE + i * width + k]
+    done = whole * wide
+    one = np.int64(1)
+    band_sums(arrays, pair, walks, job, b, first + done, rows - done, one, low, width, lines, line, state)
+
+
+# -- Coefficients --------------------------------------------------------------------------------------------------
+
+
+@routine
+def start_lines(like, pair, statistics, job, b, low, width, lines, line, state):
+    """The lines that x_hat and z are made of, from the slab's mean and rstd; state: two lines of scratch."""
+    mean, rstd = statistics
+    at = b * job[COUNTS + LENGTH] + low
+    clear(state, 3 * line)
+    for k in range(width):
+        state[2 * line + k] = rstd[at + k]
+    if given(mean):
+        for k in range(width):
+            state[k] = mean[at + k]
+    affine = start(job, AFFINE, b, 0) + low * job[AFFINE + ALONG]
+    none = (nothing(pair[0]), nothing(pair[1]))
+    scales = moved(state, 2 * line)
+    fill_coefficients(like, state, scales, width, none, affine, lines, line)
+    fill_coefficients(
+        like, state, scales, width, along_run(pair, job), affine, moved(lines, Z_HIGH * line), line
+    )
+
+
+@routine
+def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients, wanted):
+    """The lines of dx from a slab's sums over all rows, and where `wanted`, the gradient of each column's pair."""
+    weight = pair[0]
+    dweight, dbias, parameters = gradients
+    along, fold = job[AFFINE + ALONG], job[COUNTS + FOLD]
+    count = np.float64(reduced(job) * fold)
+    constant, second_moment = job[OPTIONS + CONSTANT] != 0, job[OPTIONS + SECOND_MOMENT] != 0
+    # A single element always normalizes to 0, and its dx is exactly 0.
+    alone = count == 1 and not constant and not second_moment
+    affine = start(job, AFFINE, b, 0) + low * along
+    to = slot(job, b) * parameters + affine
+    own = along != 0 and given(weight)
+    for k in range(0, width, fold):
+        drift, mean, product = 0.0, 0.0, 0.0
+        if is_double(weight) and not constant and not second_moment:
+            for j in range(k, k + fold):
+                drift += sums[2 * line + j] / count
+        for j in range(k, k + fold):
+            w = np.float64(weight[affine + j]) if own else 1.0
+            first = sums[j]
+            second = sums[line + j] - drift * first
+            mean += w * first
+            product += w * second
+            if wanted and along != 0 and given(dweight):
+                dweight[to + j] += second
+                dbias[to + j] += first
+        if constant:
+            mean, product = 0.0, 0.0
+        if second_moment:
+            mean = 0.0
+        for j in range(k, k + fold):
+            w = np.float64(weight[affine + j]) if own else 1.0
+            inverse = 0.0 if alone else rstd[j]
+            lines[SHIFT * line + j] = np.float64(lines[SHIFT * line + j]) - drift
+            lines[OF_G * line + j] = inverse * w
+            lines[OF_X * line + j] = -inverse * product / count
+            lines[OF_1 * line + j] = -inverse * mean / count
+
+
+# -- Gradients -----------------------------------------------------------------------------------------------------
+
+
+@step
+def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, line, fetch):
+    """dx = OF_G·g·weight + OF_X·x_hat + OF_1 of a few rows, columns k to k + count."""
+    known = columns_known(lines, line, k)
+    of_g, of_x = load(lines, OF_G * line + k), load(lines, OF_X * line + k)
+    of_1 = load(lines, OF_1 * line + k)
+    for r in range(rows):
+        terms = fma(of_x, x_hat_of(x, x_at[r], k, count, known, fetch), of_1)
+        value = fma(of_g * weights[r], fetch(g, g_at[r] + k, count), terms)
+        if count == lanes(x):
+            store(dx, to[r] + k, value)
+        else:
+            store_part(dx, to[r] + k, value, count)
+
+
+@step
+def _row_products(g, g_at, x, at, width, lines, line):
+    """(Σ g·x_hat, Σ g) over a row."""
+    n = lanes(x)
+    second = splat(x, 0.0)
+    first = second
+    for k in range(0, width, n):
+        count = min(n, width - k)
+        gradient = load_part(g, g_at + k, count)
+        x_hat = head(x_hat_of(x, at, k, count, columns_known(lines, line, k), part_vector), count)
+        first, second = first + gradient, fma(gradient, x_hat, second)
+    return np.float64(added_up(second)), np.float64(added_up(first))
+
+
+@routine
+def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, low, width, lines, line):
+    """dx of `count` rows of `wide` rows each, and the gradients of a row's own pair."""
+    _, x, dx = arrays
+    dweight, dbias, _ = gradients
+    n, rest = lanes(x), width % lanes(x)
+    streaming, by_row = job[OPTIONS + STREAMING] != 0, job[AFFINE + ALONG] == 0 and given(dweight)
+    places, to = (stack(job, FEW), stack(job, FEW), stack(x, FEW)), stack(job, FEW)
+    x_at, g_at, weights = places
+    for row in range(0, count, FEW):
+        rows = min(FEW, count - row)
+        start = first + row * wide
+        g = few_rows(arrays, pair, walks, job, b, start, rows, wide, low, width, lines, line, places)
+        for r in range(rows):
+            to[r] = (DX + r) * line if streaming else place(walks[2], b, start + r * wide) + low
+            if by_row:
+                affine = place(walks[3], b, start + r * wide)
+                second, first_sum = _row_products(g, g_at[r], x, x_at[r], width, lines, line)
+                dweight[affine] += second
+                dbias[affine] += first_sum
+        if not given(dx):
+            continue
+        target = lines if streaming else dx
+        for k in range(0, width - rest, n):
+            _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, n, lines, line, whole_vector)
+        if rest > 0:
+            k = width - rest
+            _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector)
+        if streaming:
+            for r in range(rows):
+                at = place(walks[2], b, start + r * wide) + low
+                stream(moved(lines, to[r]), dx, at, width)
+
+
+@routine
+def gradient_rows(arrays, pair, gradients, job, b, first, last, low, width, lines, line):
+    """dx of rows first to last of a slab, and the gradients of their own affine pairs."""
+    walks = walks_of(job)
+    wide = rows_at_once(job, width, given(pair[0]) or given(gradients[0]))
+    whole = (last - first) // wide if wide > 1 else 0
+    if whole > 0:
+        repeated = stack(arrays[1], _WIDE_LINES)
+        for i in range(SUM):
+            repeat(moved(lines, i * line), width, wide, moved(repeated, i * _WIDE))
+        gradient_band(
+            arrays, pair, walks, gradients, job, b, first, whole, wide, low, width * wide, repeated, _WIDE
+        )
+    first += whole * wide
+    one = np.int64(1)
+    gradient_band(arrays, pair, walks, gradients, job, b, first, last - first, one, low, width, lines, line)

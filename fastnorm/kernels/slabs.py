@@ -1,0 +1,216 @@
+"""How a columns problem is cut, into slabs of columns and chunks of rows; and the moments of a slab."""
+
+import numpy as np
+
+from .._jit import routine, step
+from .job import (
+    COUNTS,
+    FOLD,
+    LENGTH,
+    M0,
+    M1,
+    OPTIONS,
+    SECOND_MOMENT,
+    kept,
+    reduced,
+)
+from .memory import moved, stack
+from .sums import add_exactly
+from .tiles import (
+    FAR,
+    TILE,
+    careful_column,
+    finish_sums,
+    fold_columns,
+    is_sound,
+    merge_columns,
+    pilot_columns,
+    repeat,
+    rows_of,
+    sample_rows,
+    tile_sums,
+    unsound,
+)
+
+# Rows of a chunk, the fixed unit of merging and of parallel work, at the least.
+_CHUNK = 1024
+# Elements of a slab that stay in the L2 cache of a core; of one that no second core is asked for; enough for all.
+_LOCAL, _SMALL, _MANY = 262144, 32768, 16
+# Elements of a wide row: narrow ones that touch are walked several at once, in long loops.
+WIDE = 512
+_THREE_WIDE, FOUR_WIDE = 3 * WIDE, 4 * WIDE
+# Columns of a task, where there are many; and elements of a task that applies.
+_WIDTH = 512
+_TASK = 65536
+
+# Lines of a slab's state: Σ d, Σ d² and the centre they are about; then mean, tail and M2, or the variance.
+LINES = 3
+
+
+@step
+def widening(job, array, width):
+    """How many successive rows are one wide row, where rows touch."""
+    length = job[COUNTS + LENGTH]
+    if width == length and 2 * length <= WIDE and job[COUNTS + M0] == 1 and job[array + M1] == length:
+        return WIDE // length
+    return 1
+
+
+@step
+def rows_per_chunk(job):
+    """Rows of a chunk: so many that the moments of all chunks of a slab stay below 100 KiB."""
+    rows, most = reduced(job), max(4, 4096 // (job[COUNTS + LENGTH] + 31))
+    return max(_CHUNK, (rows + most - 1) // most)
+
+
+@step
+def chunks_of(job):
+    per_chunk = rows_per_chunk(job)
+    return (reduced(job) + per_chunk - 1) // per_chunk
+
+
+@step
+def width_of(job):
+    """Columns of a task, whole folds."""
+    fold = job[COUNTS + FOLD]
+    return min(job[COUNTS + LENGTH], fold * max(1, _WIDTH // fold))
+
+
+@step
+def slabs_of(job):
+    width = width_of(job)
+    return (job[COUNTS + LENGTH] + width - 1) // width
+
+
+@step
+def slab_of(job, i):
+    """(b, first column, columns) of slab i."""
+    width, slabs = width_of(job), slabs_of(job)
+    low = (i % slabs) * width
+    return i // slabs, low, min(width, job[COUNTS + LENGTH] - low)
+
+
+@step
+def task_of(job, i):
+    """(b, first row, last row, first column, columns) of the i-th task that applies."""
+    width, slabs = width_of(job), slabs_of(job)
+    band = max(1, _TASK // width)
+    bands = (reduced(job) + band - 1) // band
+    low = (i % slabs) * width
+    first = ((i // slabs) % bands) * band
+    last = min(first + band, reduced(job))
+    return i // (slabs * bands), first, last, low, min(width, job[COUNTS + LENGTH] - low)
+
+
+@step
+def tasks_of(job):
+    band = max(1, _TASK // width_of(job))
+    return kept(job) * ((reduced(job) + band - 1) // band) * slabs_of(job)
+
+
+@step
+def is_whole(job):
+    """Whether a slab is one core's, from its statistics to its result: it stays in L2, or there are many, or it is small."""
+    size, slabs = reduced(job) * width_of(job), kept(job) * slabs_of(job)
+    return slabs >= _MANY or (size <= _LOCAL and slabs >= 8) or size <= _SMALL
+
+
+# -- Statistics ----------------------------------------------------------------------------------------------------
+
+
+@step
+def _chunk_sums(x, where, walk, job, array, span, low, width, lines, state, line):
+    """Σ d and Σ d² of some rows, `width` columns from `low` on, about their centres, into the first lines of `state`.
+
+    lines: the centres, then two of zeros.
+    """
+    b, first, rows = span
+    clear(state, 3 * line)
+    wide = widening(job, array, width)
+    whole = rows // wide if wide > 1 else 0
+    if whole > 0:
+        # A place in the wide row is a column of its own, until the end.
+        about, parts = stack(x, _THREE_WIDE), stack(state, _THREE_WIDE)
+        clear(about, _THREE_WIDE)
+        clear(parts, _THREE_WIDE)
+        repeat(lines, width, wide, about)
+        for row in range(0, whole, TILE):
+            count = min(TILE, whole - row)
+            rows_of(where, walk, b, first + row * wide, count, wide, low)
+            tile_sums(x, where, count, width * wide, about, WIDE, parts)
+        for i in range(wide):
+            for k in range(width):
+                at, second, rest = i * width + k, line + k, 2 * line + k
+                state[k] += parts[at]
+                state[second], state[rest] = add_exactly(state[second], state[rest], parts[WIDE + at])
+                state[rest] += parts[2 * WIDE + at]
+    for row in range(whole * wide, rows, TILE):
+        count = min(TILE, rows - row)
+        rows_of(where, walk, b, first + row, count, 1, low)
+        tile_sums(x, where, count, width, lines, line, state)
+    for k in range(line):
+        state[line + k] += state[2 * line + k]
+
+
+@step
+def clear(memory, count):
+    for k in range(count):
+        memory[k] = 0
+
+
+@routine
+def chunk_moments(x, walk, job, array, b, chunk, low, width, lines, state, line):
+    """Mean, tail and M2 of one chunk's columns, `width` of them from `low` on, into `state`. lines: scratch, three."""
+    per_chunk = rows_per_chunk(job)
+    first = chunk * per_chunk
+    rows = min(per_chunk, reduced(job) - first)
+    second_moment = job[OPTIONS + SECOND_MOMENT]
+    where = stack(job, TILE)
+    clear(lines, 3 * line)
+    if second_moment == 0:
+        count = sample_rows(where, walk, b, first, rows, low)
+        pilot_columns(x, where, count, width, lines)
+    sound = False
+    for turn in range(2):
+        if turn > 0:
+            for k in range(width):
+                if not is_sound(x, state[k], state[line + k], rows, FAR):
+                    lines[k] = np.float64(lines[k]) + state[k] / rows
+        _chunk_sums(x, where, walk, job, array, (b, first, rows), low, width, lines, state, line)
+        if second_moment != 0:
+            clear(state, line)
+        sound = unsound(x, state, moved(state, line), rows, width) == 0
+        if sound or second_moment != 0:
+            break
+    for k in range(0 if sound else width):
+        lines[line + k] = 0 if is_sound(x, state[k], state[line + k], rows, FAR) else 1
+    finish_sums(lines, state, line, np.float64(rows))
+    for k in range(0 if sound else width):
+        if lines[line + k] != 0:
+            found = careful_column(x, walk, b, first, rows, low + k, second_moment)
+            state[k], state[line + k], state[2 * line + k] = found
+    return rows
+
+
+@step
+def merge_chunks(partial, chunks, rows, per_chunk, line):
+    """Merge the moments of all chunks, `LINES` lines each, into the first: neighbours, then pairs of them …"""
+    step = 1
+    while step < chunks:
+        for i in range(0, chunks - step, 2 * step):
+            count_a = np.float64(min((i + step) * per_chunk, rows) - i * per_chunk)
+            count_b = np.float64(min((i + 2 * step) * per_chunk, rows) - (i + step) * per_chunk)
+            a, b = moved(partial, i * LINES * line), moved(partial, (i + step) * LINES * line)
+            merge_columns(count_a, a, count_b, b, line)
+        step *= 2
+
+
+@step
+def finish_moments(state, rows, fold, width, line):
+    """Fold neighbouring columns into one statistic each, and turn M2 into the variance."""
+    if fold > 1:
+        for k in range(0, width, fold):
+            fold_columns(state, line, k, fold, np.float64(rows))
+    count = np.float64(rows) * fold
+    for k in range(2 * line, 3 * line):
+        state[k] /= count

@@ -1,0 +1,375 @@
+"""Vectors of 128 bytes: what Numba has no word for. Arithmetic on them is exact, each operation rounded as it is written.
+
+LLVM's own vectoriser needs `reassoc` to add up an array, a slice for every block, and a check for every pair of arrays that
+might overlap; a short row spent most of its time there. With vectors a kernel says in which order a sum is taken, and the
+rest of a row that fills no vector is a masked one, not a loop.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+# Two AVX-512 registers or four of AVX2: two chains of additions hide the latency of one.
+_BYTES = 128
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+class Vector(types.Type):
+    """So many numbers of one dtype, in registers."""
+
+    def __init__(self, dtype, count):
+        self.dtype, self.count = dtype, count
+        super().__init__(f"Vector({dtype}, {count})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(manager[kind.dtype].get_value_type(), kind.count))
+
+
+def vector_of(array):
+    """The vector type in which the kernels compute on an array."""
+    return Vector(array.dtype, _BYTES * 8 // array.dtype.bitwidth)
+
+
+def keep_small(builder):
+    """Have LLVM leave the loops of a function as they are written.
+
+    They are vectors already; unrolled as well they compiled three times as long, for no gain in speed.
+    """
+    builder.function.attributes.add("optsize")
+
+
+# -- Arithmetic: vector and vector, or vector and number -----------------------------------------------------------
+
+
+def _both(context, builder, kind, kinds, values):
+    """Two operands as vectors."""
+    whole = context.get_value_type(kind)
+    return [
+        value if isinstance(given, Vector) else _splat(builder, whole, value)
+        for given, value in zip(kinds, values, strict=True)
+    ]
+
+
+def _splat(builder, whole, value):
+    single = builder.insert_element(ir.Constant(whole, ir.Undefined), value, ir.Constant(INT32, 0))
+    zeros = ir.Constant(ir.VectorType(INT32, whole.count), [0] * whole.count)
+    return builder.shuffle_vector(single, ir.Constant(whole, ir.Undefined), zeros)
+
+
+def _define(function, instruction):
+    @infer_global(function)
+    class _Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            a, b = args
+            if isinstance(a, Vector) and b in (a, a.dtype):
+                return signature(a, a, b)
+            if isinstance(b, Vector) and a == b.dtype:
+                return signature(b, a, b)
+            return None
+
+    def emit(context, builder, found, arguments):
+        return getattr(builder, instruction)(
+            *_both(context, builder, found.return_type, found.args, arguments)
+        )
+
+    for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(function, *kinds)(emit)
+
+
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
+_define(operator.truediv, "fdiv")
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a·b + c, in one rounding where the machine has it."""
+    kind = next(k for k in (a, b, c) if isinstance(k, Vector))
+
+    def emit(context, builder, found, arguments):
+        whole = context.get_value_type(kind)
+        values = [
+            value if isinstance(given, Vector) else _splat(builder, whole, value)
+            for given, value in zip(found.args, arguments, strict=True)
+        ]
+        return builder.call(_llvm(builder, "fmuladd", whole, [whole] * 3), values)
+
+    return kind(a, b, c), emit
+
+
+@intrinsic
+def root(typingctx, a):
+    """√a."""
+
+    def emit(context, builder, found, arguments):
+        whole = arguments[0].type
+        return builder.call(_llvm(builder, "sqrt", whole, [whole]), arguments)
+
+    return a(a), emit
+
+
+@intrinsic
+def without_nan(typingctx, a):
+    """a, with 0 where it is NaN."""
+
+    def emit(context, builder, found, arguments):
+        value = arguments[0]
+        return builder.select(builder.fcmp_ordered("ord", value, value), value, ir.Constant(value.type, None))
+
+    return a(a), emit
+
+
+@intrinsic
+def wide(typingctx, a):
+    """The same numbers in float64."""
+    kind = Vector(types.float64, a.count)
+
+    def emit(context, builder, found, arguments):
+        if a.dtype == types.float64:
+            return arguments[0]
+        return builder.fpext(arguments[0], context.get_value_type(kind))
+
+    return kind(a), emit
+
+
+@intrinsic
+def narrow(typingctx, array, a):
+    """Float64 numbers in the precision in which the kernels compute on `array`."""
+    kind = Vector(vector_of(array).dtype, a.count)
+
+    def emit(context, builder, found, arguments):
+        if kind == a:
+            return arguments[1]
+        return builder.fptrunc(arguments[1], context.get_value_type(kind))
+
+    return kind(array, a), emit
+
+
+@intrinsic
+def added_up(typingctx, a):
+    """The sum of a vector: halves onto each other until one number is left."""
+
+    def emit(context, builder, found, arguments):
+        value = arguments[0]
+        count = a.count
+        while count > 1:
+            count //= 2
+            nothing = ir.Constant(value.type, ir.Undefined)
+            parts = [
+                builder.shuffle_vector(value, nothing, _places(range(at, at + count))) for at in (0, count)
+            ]
+            value = builder.fadd(*parts)
+        return builder.extract_element(value, ir.Constant(INT32, 0))
+
+    return a.dtype(a), emit
+
+
+def _places(numbers):
+    numbers = list(numbers)
+    return ir.Constant(ir.VectorType(INT32, len(numbers)), numbers)
+
+
+def _llvm(builder, name, result, arguments):
+    """A function of LLVM's own, overloaded on its result."""
+    of = ("f32" if result.element == ir.FloatType() else "f64") if isinstance(result, ir.VectorType) else ""
+    full = f"llvm.{name}.v{result.count}{of}"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), full)
+
+
+# -- Memory --------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def lanes(typingctx, array):
+    """Numbers in a vector of this array."""
+    count = vector_of(array).count
+
+    def emit(context, builder, found, arguments):
+        keep_small(builder)
+        return ir.Constant(INT64, count)
+
+    return types.int64(array), emit
+
+
+@intrinsic
+def splat(typingctx, array, value):
+    """A vector of the array's kind with one number everywhere."""
+    kind = vector_of(array)
+
+    def emit(context, builder, found, arguments):
+        number = context.cast(builder, arguments[1], found.args[1], kind.dtype)
+        return _splat(builder, context.get_value_type(kind), number)
+
+    return kind(array, value), emit
+
+
+def place_of(builder, memory, index, whole):
+    """The address of memory[index], as that of a vector."""
+    return builder.bitcast(builder.gep(memory, [index], inbounds=True), whole.as_pointer())
+
+
+def _first(context, builder, whole, count):
+    """A mask of the first `count` lanes."""
+    places = _places(range(whole.count))
+    number = builder.trunc(count, INT32)
+    many = _splat(builder, places.type, number)
+    return builder.icmp_signed("<", places, many)
+
+
+def _masked(builder, name, result, arguments, whole):
+    of = "f32" if whole.element == ir.FloatType() else "f64"
+    full = f"llvm.masked.{name}.v{whole.count}{of}.p0"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), full)
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The vector that begins at array[index]."""
+    kind = vector_of(array)
+
+    def emit(context, builder, found, arguments):
+        whole = context.get_value_type(kind)
+        value = builder.load(place_of(builder, *arguments, whole))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return kind(array, types.int64), emit
+
+
+@intrinsic
+def load_part(typingctx, array, index, count):
+    """The first `count` numbers from array[index] on, then zeros; nothing is read beyond them."""
+    kind = vector_of(array)
+
+    def emit(context, builder, found, arguments):
+        whole = context.get_value_type(kind)
+        pointer = place_of(builder, *arguments[:2], whole)
+        mask = _first(context, builder, whole, arguments[2])
+        function = _masked(builder, "load", whole, [pointer.type, INT32, mask.type, whole], whole)
+        align = ir.Constant(INT32, array.dtype.bitwidth // 8)
+        return builder.call(function, [pointer, align, mask, ir.Constant(whole, None)])
+
+    return kind(array, types.int64, types.int64), emit
+
+
+def _half(memory):
+    """Half a vector of float32, a whole one of float64: as many numbers as a vector of float64 has."""
+    return Vector(memory.dtype, _BYTES // 8)
+
+
+@intrinsic
+def load_wide(typingctx, memory, index):
+    """As many numbers from memory[index] on as a vector of float64 has, in float64."""
+    kind, result = _half(memory), Vector(types.float64, _BYTES // 8)
+
+    def emit(context, builder, found, arguments):
+        value = builder.load(place_of(builder, *arguments, context.get_value_type(kind)))
+        value.align = memory.dtype.bitwidth // 8
+        if kind == result:
+            return value
+        return builder.fpext(value, context.get_value_type(result))
+
+    return result(memory, types.int64), emit
+
+
+@intrinsic
+def load_wide_part(typingctx, memory, index, count):
+    """The first `count` of them, then zeros."""
+    kind, result = _half(memory), Vector(types.float64, _BYTES // 8)
+
+    def emit(context, builder, found, arguments):
+        whole = context.get_value_type(kind)
+        pointer = place_of(builder, *arguments[:2], whole)
+        mask = _first(context, builder, whole, arguments[2])
+        function = _masked(builder, "load", whole, [pointer.type, INT32, mask.type, whole], whole)
+        align = ir.Constant(INT32, memory.dtype.bitwidth // 8)
+        value = builder.call(function, [pointer, align, mask, ir.Constant(whole, None)])
+        if kind == result:
+            return value
+        return builder.fpext(value, context.get_value_type(result))
+
+    return result(memory, types.int64, types.int64), emit
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write a vector from array[index] on."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number = arguments
+        store = builder.store(number, place_of(builder, target, at, number.type))
+        store.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), emit
+
+
+@intrinsic
+def store_part(typingctx, array, index, value, count):
+    """Write the first `count` numbers of a vector from array[index] on."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number, many = arguments
+        whole = number.type
+        pointer = place_of(builder, target, at, whole)
+        mask = _first(context, builder, whole, many)
+        function = _masked(builder, "store", ir.VoidType(), [whole, pointer.type, INT32, mask.type], whole)
+        builder.call(function, [number, pointer, ir.Constant(INT32, array.dtype.bitwidth // 8), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value, types.int64), emit
+
+
+@intrinsic
+def head(typingctx, value, count):
+    """The first `count` numbers of a vector, then zeros."""
+
+    def emit(context, builder, found, arguments):
+        number, many = arguments
+        mask = _first(context, builder, number.type, many)
+        return builder.select(mask, number, ir.Constant(number.type, None))
+
+    return value(value, types.int64), emit
+
+
+@intrinsic
+def add_to(typingctx, array, index, value):
+    """array[index …] += a vector of as wide numbers."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number = arguments
+        pointer = place_of(builder, target, at, number.type)
+        before = builder.load(pointer)
+        before.align = array.dtype.bitwidth // 8
+        store = builder.store(builder.fadd(before, number), pointer)
+        store.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), emit
+
+
+@intrinsic
+def add_part_to(typingctx, array, index, value, count):
+    """The same with its first `count` numbers alone."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number, many = arguments
+        whole = number.type
+        pointer = place_of(builder, target, at, whole)
+        mask = _first(context, builder, whole, many)
+        align = ir.Constant(INT32, array.dtype.bitwidth // 8)
+        load = _masked(builder, "load", whole, [pointer.type, INT32, mask.type, whole], whole)
+        store = _masked(builder, "store", ir.VoidType(), [whole, pointer.type, INT32, mask.type], whole)
+        before = builder.call(load, [pointer, align, mask, ir.Constant(whole, None)])
+        builder.call(store, [builder.fadd(before, number), pointer, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value, types.int64), emit
