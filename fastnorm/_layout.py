@@ -164,11 +164,13 @@ def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[_A
     if roles.groups:
         channels = axes[roles.affine[0]]
         fold = channels.length // roles.groups
-        if channels is not inner:
+        alone = channels is inner and all(a.length == 1 for a in axes if a.reduced)
+        if channels is not inner or alone:
             axes.remove(channels)
             outside = [s * fold for s in channels.strides]
             axes.append(_Axis(roles.groups, False, outside, channels.position))
             axes.append(_Axis(fold, True, channels.strides, reduced))
+            inner = axes[-1] if alone else inner
             fold = 1
     outer = [a for a in axes if a is not inner]
     # Longest strides outermost; axes of length 1 may lie anywhere, and outermost they are in nobody's way.

@@ -76,7 +76,8 @@ class Norm:
             return widen(x), None
         split, axes = self._split(x.shape)
         wide = widen(x).reshape(split)
-        pivot = wide.mean(axes, keepdims=True)
+        # Of x's own digits: then the differences, and the sums of as many as a test has, are exact.
+        pivot = wide.mean(axes, keepdims=True).astype(x.dtype).astype(wide.dtype)
         means = pivot.squeeze(axes)
         by_channel_first = self.layout is not None and self.layout.index("C") < self.layout.index("N")
         return (wide - pivot).reshape(x.shape), means.T if by_channel_first else means

@@ -280,7 +280,7 @@ def _row_products(g, g_at, x, at, width, lines, line):
         gradient = load_part(g, g_at + k, count)
         x_hat = head(x_hat_of(x, at, k, count, columns_known(lines, line, k), part_vector), count)
         first, second = first + gradient, fma(gradient, x_hat, second)
-    return np.float64(added_up(second)), np.float64(added_up(first))
+    return added_up(second), added_up(first)
 
 
 @routine

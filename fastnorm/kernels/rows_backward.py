@@ -7,6 +7,8 @@ from .._jit import kernel, routine, step
 from .job import (
     AFFINE,
     ALONG,
+    B0,
+    B1,
     COUNTS,
     LENGTH,
     kept,
@@ -76,7 +78,7 @@ def _whole_groups(arrays, pair, statistics, gradients, sums, job, first, last):
     length, segments, zero = job[COUNTS + LENGTH], reduced(job), np.int64(0)
     buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(sums, SPACE)
     per_batch = 1
-    if gathers(gradients, job):
+    if gathers(gradients, job) and job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0:
         per_batch = max(1, min(GROUPS, BATCH // (length * segments)))
     for low in range(first, last, per_batch):
         groups = min(per_batch, last - low)

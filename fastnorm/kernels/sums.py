@@ -66,7 +66,7 @@ def centred_sums(x, walk, b, first, last, low, high, centre):
             s1, s2 = _run_sums(x, at + i, size, about, s1, s2)
             filled += size
     if filled == (last - first) * (high - low):
-        return np.float64(added_up(s1)), np.float64(added_up(s2))
+        return added_up(s1), added_up(s2)
     return added_up(total1 + wide(s1)), added_up(total2 + wide(s2))
 
 
