@@ -37,10 +37,13 @@ def _wide(x: ArrayLike) -> Array:
 
 def moments(x: ArrayLike, axis: Axes) -> tuple[Array, Array]:
     """Mean and biased variance of x over `axis`, in two passes: a large mean costs the variance no digits."""
-    x = _wide(x)
-    mean = x.mean(axis, keepdims=True)
-    mean = mean + (x - mean).mean(axis, keepdims=True)  # what rounding took from the first sum
-    return mean.squeeze(axis), np.square(x - mean).mean(axis)
+    axes = (axis,) if isinstance(axis, int) else axis
+    x = np.ascontiguousarray(np.moveaxis(_wide(x), axes, range(-len(axes), 0)))
+    x = x.reshape(*x.shape[: -len(axes)], math.prod(x.shape[-len(axes) :]))
+    # Along the last axis of contiguous memory NumPy adds up in pairs, along others one by one.
+    mean = x.mean(-1, keepdims=True)
+    mean = mean + (x - mean).mean(-1, keepdims=True)  # what rounding took from the first sum
+    return mean.squeeze(-1), np.square(x - mean).mean(-1)
 
 
 def _x_hat(x: Array, mean: MaybeArray, rstd: ArrayLike, shared: _Shared) -> Array:

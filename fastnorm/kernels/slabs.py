@@ -15,14 +15,13 @@ from .job import (
     reduced,
 )
 from .memory import moved, stack
-from .sums import add_exactly
+from .sums import add_exactly, is_sound
 from .tiles import (
     FAR,
     TILE,
     careful_column,
     finish_sums,
     fold_columns,
-    is_sound,
     merge_columns,
     pilot_columns,
     repeat,

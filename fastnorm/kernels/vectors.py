@@ -18,7 +18,7 @@ _BYTES = 128
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
-class Vector(types.Type):
+class Vector(types.Type):  # type: ignore[misc]
     """So many numbers of one dtype, in registers."""
 
     def __init__(self, dtype, count):
@@ -27,7 +27,7 @@ class Vector(types.Type):
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager, kind):
         super().__init__(manager, kind, ir.VectorType(manager[kind.dtype].get_value_type(), kind.count))
 
