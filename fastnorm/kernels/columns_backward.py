@@ -15,6 +15,7 @@ from .job import (
 )
 from .memory import given, keep, moved, pointer
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
+from .sums import add_exactly
 from .tiles import (
     padded,
 )
@@ -50,18 +51,32 @@ def finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width
     finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients, wanted)
 
 
+@step
+def _add_chunk(sums, rest, more, count):
+    """sums += more, what is rounded away going to `rest`."""
+    for k in range(count):
+        sums[k], rest[k] = add_exactly(sums[k], rest[k], more[k])
+
+
+@step
+def _add_rest(sums, rest, count):
+    """sums += rest, where that is not what an infinity leaves."""
+    for k in range(count):
+        sums[k] += rest[k] if rest[k] == rest[k] else 0.0
+
+
 @routine
 def _whole_slab(arrays, pair, statistics, gradients, own, job, i, lines, line, state):
-    """Slab i in two trips while it is in the cache. state: six float64 lines."""
+    """Slab i in two trips while it is in the cache. state: nine float64 lines."""
     b, low, width = slab_of(job, i)
-    sums = moved(state, 3 * line)
-    clear(sums, 3 * line)
+    sums, rest = moved(state, 3 * line), moved(state, 6 * line)
+    clear(sums, 6 * line)
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, state)
     for chunk in range(chunks_of(job)):
         clear(state, 3 * line)
         chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state)
-        for k in range(3 * line):
-            sums[k] += state[k]
+        _add_chunk(sums, rest, state, 3 * line)
+    _add_rest(sums, rest, 3 * line)
     rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
     finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients, True)
     gradient_rows(arrays, pair, own, job, b, np.int64(0), reduced(job), low, width, lines, line)
@@ -73,10 +88,10 @@ def _merge_sums(arrays, pair, statistics, gradients, partial, job, i, lines, lin
     b, low, width = slab_of(job, i)
     chunks = chunks_of(job)
     sums = moved(partial, i * chunks * 3 * line)
+    clear(state, 3 * line)
     for chunk in range(1, chunks):
-        more = moved(sums, chunk * 3 * line)
-        for k in range(3 * line):
-            sums[k] += more[k]
+        _add_chunk(sums, state, moved(sums, chunk * 3 * line), 3 * line)
+    _add_rest(sums, state, 3 * line)
     finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state, True)
 
 
@@ -102,7 +117,7 @@ def _backward_phase(phase, i, arrays, pair, statistics, gradients, partial, job)
     gradients = (pointer(gradients[0]), pointer(gradients[1]), parameters)
     slabs, chunks, sums = slabs_of(job), chunks_of(job), pointer(partial)
     line = padded(arrays[1], width_of(job))
-    low_space, space = np.zeros(LINES * line, like.dtype), np.empty(6 * line)
+    low_space, space = np.zeros(LINES * line, like.dtype), np.empty(9 * line)
     lines, state = pointer(low_space), pointer(space)
     band = slabs_per_line(job, lines_given)
     low_slab, last_slab = i * band, min((i + 1) * band, kept(job) * slabs)
