@@ -28,6 +28,7 @@ from .job import (
 )
 from .memory import given, is_double, moved, nothing, stack, stream
 from .slabs import clear, rows_per_chunk, widening
+from .sums import add_exactly
 from .tiles import (
     FEW,
     TILE,
@@ -180,9 +181,11 @@ def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
         clear(parts, _THREE_WIDE)
         band_sums(arrays, pair, walks, job, b, first, whole, wide, low, width * wide, repeated, _WIDE, parts)
         for j in range(3):
-            for i in range(wide):
-                for k in range(width):
-                    state[j * line + k] += parts[j * _WIDE + i * width + k]
+            for k in range(width):
+                total, rest = 0.0, 0.0
+                for i in range(wide):
+                    total, rest = add_exactly(total, rest, parts[j * _WIDE + i * width + k])
+                state[j * line + k] += total + (rest if rest == rest else 0.0)
     done = whole * wide
     one = np.int64(1)
     band_sums(arrays, pair, walks, job, b, first + done, rows - done, one, low, width, lines, line, state)
