@@ -86,8 +86,8 @@ def test_long(norm, name, rng):
 @pytest.mark.parametrize("norm", _LONG, ids=str)
 def test_long_in_float64(norm, name, rng, request):
     if (str(norm), name) == ("instance_norm NLC", "80000 ... 80003"):
-        # Here Σ dy, of 300000 numbers of both signs, comes out so small that 16 of its roundings are less than what the first
-        # additions round away, as in a pairwise sum: only sums compensated from the first term on would hold it.
+        # Here Σ dy, of 300000 numbers of both signs, comes out so small that 16 of its roundings are less than what
+        # the first additions round away, as in a pairwise sum: only one compensated from the first term would hold.
         request.applymarker(pytest.mark.xfail(strict=False, reason="dbias: a sum that cancels"))
     _check_long(norm, name, np.float64, rng)
 
