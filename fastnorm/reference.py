@@ -39,7 +39,8 @@ def moments(x: ArrayLike, axis: Axes) -> tuple[Array, Array]:
     """Mean and biased variance of x over `axis`, in two passes: a large mean costs the variance no digits."""
     axes = (axis,) if isinstance(axis, int) else axis
     x = np.ascontiguousarray(np.moveaxis(_wide(x), axes, range(-len(axes), 0)))
-    x = x.reshape(*x.shape[: -len(axes)], math.prod(x.shape[-len(axes) :]))
+    kept = x.ndim - len(axes)
+    x = x.reshape(*x.shape[:kept], math.prod(x.shape[kept:]))
     # Along the last axis of contiguous memory NumPy adds up in pairs, along others one by one.
     mean = x.mean(-1, keepdims=True)
     mean = mean + (x - mean).mean(-1, keepdims=True)  # what rounding took from the first sum
