@@ -5,24 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit
 
 # No nnan and no ninf anywhere: NaN and inf follow IEEE rules. `contract` allows fused multiply-adds, which only ever
 # round less; none of these three can undo compensated arithmetic. No `reassoc` either: the order of a sum is written out,
 # in vectors, and (x - high) - low stays what it is.
 _SAFE = {"contract", "nsz", "arcp"}
+# What Python never calls needs no wrappers, each of which compiles a copy of what it wraps.
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def step(function: Callable[..., Any]) -> Callable[..., Any]:
     """A piece of a kernel, always inlined: a call costs 10 to 15 ns, for an array is passed as seven numbers."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, forceinline=True)(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, forceinline=True, **_INNER)(function)  # type: ignore[no-any-return]
 
 
 def routine(function: Callable[..., Any]) -> Callable[..., Any]:
     """A piece of a kernel that is called seldom, or does much: compiled once, and called."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SAFE)(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, **_INNER)(function)  # type: ignore[no-any-return]
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An entry point called from Python: cached on disk, parallel over its `prange` loops, without the GIL."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, parallel=True, cache=True)(function)  # type: ignore[no-any-return]
+def c_function(function: Callable[..., Any], signature: Any) -> Any:
+    """A function compiled for one signature, cached on disk, to be called by its address."""
+    return cfunc(signature, nogil=True, error_model="numpy", fastmath=_SAFE, cache=True)(function)
+
+
+def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose `prange` loops are spread over the threads, cached on disk."""
+    return njit(nogil=True, error_model="numpy", parallel=True, cache=True)(function)  # type: ignore[no-any-return]
+
+
+class Kernel:
+    """An entry point called from Python, cached on disk, without the GIL; and the phases it runs, by their numbers."""
+
+    def __init__(self, function: Callable[..., Any], phases: tuple[Any, ...]) -> None:
+        self.run = njit(nogil=True, error_model="numpy", cache=True)(function)
+        self.phases = phases
+
+
+def kernel(*phases: Any) -> Callable[[Callable[..., Any]], Kernel]:
+    """A kernel that runs these phases."""
+    return lambda function: Kernel(function, phases)

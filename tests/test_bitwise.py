@@ -171,6 +171,25 @@ def test_a_row_in_batches_of_any_size(name, rng):
             assert_same_bits(one, (y[5 : 5 + batch], *(s[5 : 5 + batch] for s in statistics)))
 
 
+# A batch of them takes a group whole, one alone is shared among the threads, in chunks.
+_LONG = [
+    Norm("layer_norm", (9, 50_000), axis=-1),
+    Norm("layer_norm", (9, 3, 50_021), axis=(1, 2)),
+    Norm("rms_norm", (9, 50_000), axis=-1),
+    Norm("instance_norm", (9, 1, 70_001), layout="NCL"),
+    Norm("group_norm", (9, 4, 101, 103), layout="NCHW", num_groups=1),
+    Norm("group_norm", (9, 101, 103, 4), layout="NHWC", num_groups=1),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", _LONG, ids=lambda norm: f"{norm} {norm.shape}")
+def test_a_long_sample_alone(norm, dtype, rng):
+    data = _data(norm, norm.shape, dtype, rng)
+    for index in range(9):
+        _check_alone(norm, 0, index, *data)
+
+
 # -- A view or its copy ------------------------------------------------------------------------------------
 
 

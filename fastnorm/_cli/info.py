@@ -51,7 +51,7 @@ def machine() -> dict[str, str]:
 
 def cache() -> Path:
     """The directory in which Numba keeps the compiled kernels."""
-    return Path(cast(Any, rows.forward).stats.cache_path)
+    return Path(cast(Any, rows.forward.run).stats.cache_path)
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +73,13 @@ def backward(
         at = arrange(x, dy, [None], shared.roles, (int(norm.second_moment), code, int(constant)))
         key = key if dy is given[0] and x is given[1] and at.plain else None
         family = columns_backward if at.plan.columns else rows_backward
-        call = new_call(key, at.plan, shared, family.backward, x)
+        parameters = elements(shared.parameters) if needs[1] or needs[2] else 0
+        call = new_call(key, at.plan, shared, family.backward, x, gradients=(_lines(at.plan), parameters))
         arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
     weight, bias = call.pair(weight, bias)
     mean = _NO_MEAN if mean is None else call.statistic(mean)
-    parameters = elements(call.parameters) if needs[1] or needs[2] else 0
-    sums = np.zeros((2, _lines(call.plan), parameters))
-    call.kernel(*arrays, weight, bias, mean, call.statistic(rstd), sums[0], sums[1], call.job, 1)
+    sums = np.zeros((2, *call.gradients))
+    call.kernel(*arrays, weight, bias, mean, call.statistic(rstd), sums, call.job, 1)
     if at is not None:
         dx = at.given_back()[0] if needs[0] else None
     return Gradients(
@@ -104,7 +103,6 @@ def _statistic(value: Any, name: str, shape: Ints) -> Array:
     return _checks.parameter(value, name, shape, _checks.FLOAT64, why)
 
 
-@lru_cache(maxsize=1024)
 def _lines(plan: Plan) -> int:
     """Lines of parameter gradients, added up at the end: one per slot, or as many as tasks may share the work."""
     job = plan.job

@@ -60,7 +60,7 @@ def normalize(
             return _empty(x, out), Statistics(*nothing) if wanted else None
         at = arrange(x, None, [out], shared.roles, (int(norm.second_moment), code))
         key = key if x is given and at.plain else None
-        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, added)
+        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
         x_in, none, y_to = at.x, at.beside, at.results[0]
     values = np.empty((3, call.plan.statistics)) if wanted or running is not None else _NOWHERE
     weight, bias = call.pair(weight, bias)
@@ -119,7 +119,7 @@ def normalize_sum(
             return _empty(x, out), _empty(x, sum_out)
         at = arrange(x, residual, [out, sum_out], shared.roles, (int(norm.second_moment), 0))
         key = key if x is given[0] and residual is given[1] and at.plain else None
-        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, added)
+        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
         x_in, more, sum_to, y_to = at.x, at.beside, at.results[1], at.results[0]
     weight, bias = call.pair(weight, bias)
     call.kernel(x_in, more, sum_to, y_to, weight, bias, _NOWHERE, call.job, call.eps, 1)
@@ -152,7 +152,7 @@ def standardize(
     ):
         y = np.empty_like(x) if out is None else out
         mean, variance = running_mean, running_var
-        x_in, none, y_to = call.flat(x), call.none, call.flat(y)
+        x_in, y_to = call.flat(x), call.flat(y)
     else:
         as_given, x = x, _checks.array(x, "x")
         shared = norm.shared(x.shape, layout)
@@ -164,9 +164,9 @@ def standardize(
             return _empty(x, out)
         mean, variance = running.for_inference()
         at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code))
-        key = key if x is as_given and at.plain else None
-        call = new_call(key, at.plan, shared, _family(at.plan).apply, x, added)
-        x_in, none, y_to = at.x, mean[:0], at.results[0]
+        key = key if x is as_given and at.plain and mean.dtype == x.dtype else None
+        call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
+        x_in, y_to = at.x, at.results[0]
     weight, bias = call.pair(weight, bias)
-    call.kernel(x_in, y_to, weight, bias, mean, none, variance, call.job, call.eps, 1)
+    call.kernel(x_in, y_to, weight, bias, mean, variance, call.job, call.eps, 1)
     return y if at is None else at.given_back()[0]

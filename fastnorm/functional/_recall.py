@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _checks
+from .._jit import Kernel
 from .._layout import Ints, Plan, flat
 from .._threads import spread
+from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES
 from ._roles import Norm, Shared
 
 Array = NDArray[Any]
@@ -40,6 +43,7 @@ class Call:
     ]  # to be called for 1 thread, its last argument: it takes more where that is right
     job: Array
     eps: float
+    gradients: tuple[int, int]  # lines that add up the gradients of parameters, and how long they are
     parameters: Ints  # the shape of weight and bias
     statistics: Ints  # and that of a statistic, as the public functions take and return it
     dtype: np.dtype[Any]
@@ -66,9 +70,23 @@ class Call:
 
 
 def new_call(
-    key: Key | None, plan: Plan, shared: Shared, kernel: Callable[..., Any], x: Array, eps: float = 0.0
+    key: Key | None,
+    plan: Plan,
+    shared: Shared,
+    kernel: Kernel,
+    x: Array,
+    *,
+    eps: float = 0.0,
+    given: np.dtype[Any] = _checks.FLOAT64,
+    gradients: tuple[int, int] = (0, 0),
 ) -> Call:
-    """The call of a kernel over arrays like x, remembered under its key if it has one."""
+    """The call of a kernel over arrays like x, remembered under its key if it has one.
+
+    `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size.
+    """
+    job = plan.job.copy()
+    job[PHASES : PHASES + len(kernel.phases)] = [phase.address(x.dtype, given) for phase in kernel.phases]
+    job[OPTIONS + GRADIENTS], job[OPTIONS + PARAMETERS] = gradients
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel
@@ -76,9 +94,10 @@ def new_call(
     call = Call(
         plan=plan,
         shared=shared,
-        kernel=spread(kernel, plan.size),
-        job=plan.job,
+        kernel=spread(kernel.run, plan.size),
+        job=job,
         eps=eps,
+        gradients=gradients,
         parameters=shared.parameters,
         statistics=shared.statistic_shape(x.shape),
         dtype=x.dtype,

@@ -1,7 +1,6 @@
 """Columns, forward: the run is kept. Inference, and a slab from its statistics to its result."""
 
 import numpy as np
-from numba import prange
 
 from .._jit import kernel, routine, step
 from .activations import NONE, activate
@@ -15,6 +14,7 @@ from .job import (
     FOLD,
     LENGTH,
     OPTIONS,
+    PHASES,
     STREAMING,
     X,
     Y,
@@ -24,8 +24,9 @@ from .job import (
     start,
     walk,
 )
-from .memory import given, keep, moved, nothing, pointer, stack, stream
-from .rows import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run
+from .memory import given, keep, moved, nothing, numbers_like, pointer, stack, stream
+from .phases import Phase, address, listed, run, table
+from .rows import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
 from .slabs import (
     FOUR_WIDE,
     LINES,
@@ -48,6 +49,7 @@ from .tiles import (
     apply_row,
     apply_row_affine,
     fill_coefficients,
+    fill_given,
     padded,
     repeat,
 )
@@ -120,86 +122,42 @@ def _apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, l
     apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line)
 
 
-@routine
-def _apply_phase(x, y, weight, bias, statistics, job_array, eps, i):
-    """A task of inference: statistics per channel are read where the affine pair is, others where their own b is."""
-    job = pointer(job_array)
-    mean, tail, variance = statistics
+@Phase
+def _apply_given(i, arrays, numbers, job, eps):
+    """A task of inference: statistics are per channel, and read where the affine pair is."""
+    x, y, weight, bias = listed(arrays, 4)
+    mean, variance = listed(numbers, 2)
     b, first, last, low, width = task_of(job, i)
-    line = padded(pointer(y), width)
-    state, low_state = np.zeros(4 * line), np.zeros(4 * line, y.dtype)
-    numbers = pointer(state)
-    step = job[AFFINE + ALONG]
-    index = start(job, AFFINE, b, 0) + low * step
-    if mean.size == kept(job) * job[COUNTS + LENGTH]:
-        index, step = b * job[COUNTS + LENGTH] + low, 1
-    for k in range(width):
-        numbers[k] = mean[index + k * step]
-        numbers[2 * line + k] = variance[index + k * step]
-    if tail.size > 0:
-        for k in range(width):
-            numbers[line + k] = tail[index + k]
-    rstd = moved(numbers, 3 * line)
-    rstd_of(numbers, eps, line, rstd)
-    pair = (pointer(weight), pointer(bias))
-    span = (b, first, last)
-    _apply_state(
-        pointer(x), X, pointer(y), pair, job, span, low, width, numbers, rstd, pointer(low_state), line
-    )
-    keep(state)
-    keep(low_state)
+    own = job[AFFINE + ALONG] != 0
+    at = start(job, AFFINE, b, 0) + (low if own else 0)
+    lines, line, pair = stack(y, FOUR_WIDE), WIDE, (weight, bias)
+    fill_given(y, (mean, variance), own, eps, along_run(pair, job), at, width, lines, line)
+    apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
 
 
-@kernel
-def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
+@kernel(_apply_given)
+def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (B·length,), or (channels,); tail: as mean, or of size 0.
+    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
     """
-    tasks = tasks_of(pointer(job))
-    if threads == 1:
-        for i in range(tasks):
-            _apply_phase(x, y, weight, bias, (mean, tail, variance), job, eps, np.int64(i))
-    else:
-        for i in prange(tasks):
-            _apply_phase(x, y, weight, bias, (mean, tail, variance), job, eps, np.int64(i))
+    job = pointer(job)
+    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(variance)))
+    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), eps, threads)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
 
 
-@step
-def _add_residual(arrays, job, i):
+@routine
+def _add(x, residual, total, job, i):
     """total = x + residual, for slab i."""
-    x, residual, total, _ = arrays
     b, low, width = slab_of(job, i)
     xs, more, to = walk(job, X), walk(job, BESIDE), walk(job, Y)
     for m in range(reduced(job)):
         at, beside = place(xs, b, m) + low, place(more, b, m) + low
         add_run(x, at, residual, beside, total, place(to, b, m) + low, width)
-
-
-@routine
-def _forward_slab(arrays, pair, statistics, job, eps, i, space, lines, line):
-    """Slab i in one trip. space: float64 lines, three for each chunk and one; lines: four in the dtype of y."""
-    b, low, width = slab_of(job, i)
-    rows, chunks, per_chunk = reduced(job), chunks_of(job), rows_per_chunk(job)
-    source, array = arrays[0], X
-    if given(arrays[1]):
-        _add_residual(arrays, job, i)
-        source, array = arrays[2], Y
-    xs = walk(job, array)
-    for chunk in range(chunks):
-        state = moved(space, chunk * LINES * line)
-        chunk_moments(source, xs, job, array, b, chunk, low, width, lines, state, line)
-    merge_chunks(space, chunks, rows, per_chunk, line)
-    finish_moments(space, rows, job[COUNTS + FOLD], width, line)
-    rstd = moved(space, chunks * LINES * line)
-    rstd_of(space, eps, line, rstd)
-    if given(statistics):
-        store_statistics(statistics, space, line, rstd, job, b, low, width)
-    span = (b, np.int64(0), rows)
-    _apply_state(source, array, arrays[3], pair, job, span, low, width, space, rstd, lines, line)
 
 
 @step
@@ -213,94 +171,104 @@ def store_statistics(statistics, state, line, rstd, job, b, low, width):
         statistics[2 * all_columns + at + k] = rstd[k]
 
 
-@routine
-def _forward_phase(phase, i, arrays, pair, memory, job_array, eps):
-    job = pointer(job_array)
-    like = arrays[3]
-    arrays = (pointer(arrays[0]), pointer(arrays[1]), pointer(arrays[2]), pointer(arrays[3]))
-    pair = (pointer(pair[0]), pointer(pair[1]))
-    statistics, partial = pointer(memory[0]), pointer(memory[1])
-    source, array = (arrays[2], Y) if given(arrays[1]) else (arrays[0], X)
-    slabs, chunks = slabs_of(job), chunks_of(job)
-    line = padded(arrays[3], width_of(job))
-    space = np.empty((LINES * chunks + 1) * line if phase == ALL_AT_ONCE else line)
-    lines = np.zeros(4 * line, like.dtype)
-    if phase == ALL_AT_ONCE:
-        _forward_slab(arrays, pair, statistics, job, eps, i, pointer(space), pointer(lines), line)
-    elif phase == ADD:
-        _add_residual(arrays, job, i)
-    elif phase == CHUNKS:
-        b, low, width = slab_of(job, i // chunks)
-        state = moved(partial, i * LINES * line)
-        chunk_moments(
-            source, walk(job, array), job, array, b, i % chunks, low, width, pointer(lines), state, line
-        )
-    elif phase == MERGE:
-        b, low, width = slab_of(job, i)
-        state = moved(partial, i * chunks * LINES * line)
-        merge_chunks(state, chunks, reduced(job), rows_per_chunk(job), line)
-        finish_moments(state, reduced(job), job[COUNTS + FOLD], width, line)
-        if given(statistics):
-            rstd_of(state, eps, line, pointer(space))
-            store_statistics(statistics, state, line, pointer(space), job, b, low, width)
-    else:
-        b, first, last, low, width = task_of(job, i)
-        state = moved(partial, (b * slabs + i % slabs) * chunks * LINES * line)
-        rstd_of(state, eps, line, pointer(space))
-        span = (b, first, last)
-        _apply_state(
-            source,
-            array,
-            arrays[3],
-            pair,
-            job,
-            span,
-            low,
-            width,
-            state,
-            pointer(space),
-            pointer(lines),
-            line,
-        )
+@Phase
+def _forward_slab(i, arrays, numbers, job, eps):
+    """Slab i in one trip."""
+    x, residual, total, y, weight, bias = listed(arrays, 6)
+    statistics = numbers[0]
+    b, low, width = slab_of(job, i)
+    rows, chunks, per_chunk = reduced(job), chunks_of(job), rows_per_chunk(job)
+    if given(residual):
+        _add(x, residual, total, job, i)
+    source, array = source_of(arrays)
+    line, xs = padded(y, width_of(job)), walk(job, array)
+    space, low_space = np.empty((LINES * chunks + 1) * line), np.zeros(4 * line)
+    state, lines = pointer(space), numbers_like(pointer(low_space), y)
+    for chunk in range(chunks):
+        of_chunk = moved(state, chunk * LINES * line)
+        chunk_moments(source, xs, job, array, b, chunk, low, width, lines, of_chunk, line)
+    merge_chunks(state, chunks, rows, per_chunk, line)
+    finish_moments(state, rows, job[COUNTS + FOLD], width, line)
+    rstd = moved(state, chunks * LINES * line)
+    rstd_of(state, eps, line, rstd)
+    if given(statistics):
+        store_statistics(statistics, state, line, rstd, job, b, low, width)
+    span = (b, np.int64(0), rows)
+    _apply_state(source, array, y, (weight, bias), job, span, low, width, state, rstd, lines, line)
     keep(space)
-    keep(lines)
+    keep(low_space)
 
 
-@kernel
+@Phase
+def _add_residual(i, arrays, numbers, job, eps):
+    """total = x + residual, for slab i."""
+    x, residual, total = listed(arrays, 3)
+    _add(x, residual, total, job, i)
+
+
+@Phase
+def _sum_chunk(i, arrays, numbers, job, eps):
+    """Moments of one chunk of a slab."""
+    source, array = source_of(arrays)
+    chunks, line = chunks_of(job), padded(source, width_of(job))
+    b, low, width = slab_of(job, i // chunks)
+    low_space = np.zeros(3 * line)
+    lines, state = numbers_like(pointer(low_space), source), moved(numbers[1], i * LINES * line)
+    chunk_moments(source, walk(job, array), job, array, b, i % chunks, low, width, lines, state, line)
+    keep(low_space)
+
+
+@Phase
+def _merge_chunks(i, arrays, numbers, job, eps):
+    """Moments of a slab, from those of its chunks."""
+    statistics, partial = listed(numbers, 2)
+    chunks, line = chunks_of(job), padded(arrays[0], width_of(job))
+    b, low, width = slab_of(job, i)
+    state = moved(partial, i * chunks * LINES * line)
+    merge_chunks(state, chunks, reduced(job), rows_per_chunk(job), line)
+    finish_moments(state, reduced(job), job[COUNTS + FOLD], width, line)
+    if given(statistics):
+        space = np.empty(line)
+        rstd_of(state, eps, line, pointer(space))
+        store_statistics(statistics, state, line, pointer(space), job, b, low, width)
+        keep(space)
+
+
+@Phase
+def _apply_found(i, arrays, numbers, job, eps):
+    """A task of the result, once the statistics of all slabs are known."""
+    source, array = source_of(arrays)
+    y, pair = arrays[3], (arrays[4], arrays[5])
+    b, first, last, low, width = task_of(job, i)
+    slabs, line = slabs_of(job), padded(y, width_of(job))
+    state = moved(numbers[1], (b * slabs + i % slabs) * chunks_of(job) * LINES * line)
+    space, low_space = np.empty(line), np.zeros(4 * line)
+    rstd, lines = pointer(space), numbers_like(pointer(low_space), y)
+    rstd_of(state, eps, line, rstd)
+    _apply_state(source, array, y, pair, job, (b, first, last), low, width, state, rstd, lines, line)
+    keep(space)
+    keep(low_space)
+
+
+@kernel(_forward_slab, _add_residual, _sum_chunk, _merge_chunks, _apply_found)
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
     x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
     statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for the columns that share it; or of size 0.
     """
-    counts = pointer(job)
-    slabs, chunks = kept(counts) * slabs_of(counts), chunks_of(counts)
+    job = pointer(job)
+    slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
     first, last = ALL_AT_ONCE, ALL_AT_ONCE
-    if not is_whole(counts):
+    if not is_whole(job):
         first, last = ADD if residual.size > 0 else CHUNKS, APPLY
-    line = padded(pointer(y), width_of(counts))
+    line = padded(pointer(y), width_of(job))
     partial = np.empty(slabs * chunks * LINES * line if last == APPLY else 0)
-    tasks = (slabs, slabs, slabs * chunks, slabs, tasks_of(counts))
+    tasks = (slabs, slabs, slabs * chunks, slabs, tasks_of(job))
+    arrays = table(
+        (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
+    )
+    numbers = table((pointer(statistics), pointer(partial)))
     for phase in range(first, last + 1):
-        if threads == 1:
-            for i in range(tasks[phase]):
-                _forward_phase(
-                    phase,
-                    np.int64(i),
-                    (x, residual, total, y),
-                    (weight, bias),
-                    (statistics, partial),
-                    job,
-                    eps,
-                )
-        else:
-            for i in prange(tasks[phase]):
-                _forward_phase(
-                    phase,
-                    np.int64(i),
-                    (x, residual, total, y),
-                    (weight, bias),
-                    (statistics, partial),
-                    job,
-                    eps,
-                )
+        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads)
+    keep(partial)

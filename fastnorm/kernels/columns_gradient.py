@@ -27,7 +27,7 @@ from .job import (
     walk,
 )
 from .memory import given, is_double, moved, nothing, stack, stream
-from .slabs import clear, rows_per_chunk, widening
+from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
 from .tiles import (
     FEW,
@@ -42,17 +42,13 @@ from .tiles import (
 )
 from .vectors import add_to, added_up, fma, head, lanes, load, load_part, splat, store, store_part
 
-# Elements of a wide row: narrow ones that touch are walked several at once.
-_WIDE = 512
-
 # Lines of a slab: x_hat = (x - HIGH)·SCALE + SHIFT, and z likewise of Z_HIGH, Z_SCALE, Z_SHIFT …
 HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)
 # … dx = OF_G·g·weight + OF_X·x_hat + OF_1; three of sums; a few rows of g behind an activation, and of dx before a store
 # past the cache.
 OF_G, OF_X, OF_1, SUM, G, DX = 6, 7, 8, 9, 12, 12 + FEW
 LINES = DX + FEW
-_WIDE_LINES = LINES * _WIDE
-_THREE_WIDE = 3 * _WIDE
+_WIDE_LINES = LINES * FOUR_WIDE // 4
 
 
 @step
@@ -79,9 +75,9 @@ def row_weight(pair, walks, job, b, m):
 def row_gradient(dy, beside, x, at, width, lines, line, pair, row_pair, job, g):
     """g = dy·act'(z) of one row, z recomputed from x."""
     if has_row_pair(pair, job):
-        apply_row_affine(x, at, g, 0, width, lines, line, row_pair[0], row_pair[1])
+        apply_row_affine(x, at, g, np.int64(0), width, lines, line, row_pair[0], row_pair[1])
     else:
-        apply_row(x, at, g, 0, width, moved(lines, Z_HIGH * line), line)
+        apply_row(x, at, g, np.int64(0), width, moved(lines, Z_HIGH * line), line)
     activate_backward(dy, beside, g, width, job[OPTIONS + ACTIVATION])
 
 
@@ -175,16 +171,16 @@ def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
     wide = rows_at_once(job, width, given(pair[0]))
     whole = rows // wide if wide > 1 else 0
     if whole > 0:
-        repeated, parts = stack(arrays[1], _WIDE_LINES), stack(state, _THREE_WIDE)
+        repeated, parts = stack(arrays[1], _WIDE_LINES), stack(state, THREE_WIDE)
         for i in range(OF_G):
-            repeat(moved(lines, i * line), width, wide, moved(repeated, i * _WIDE))
-        clear(parts, _THREE_WIDE)
-        band_sums(arrays, pair, walks, job, b, first, whole, wide, low, width * wide, repeated, _WIDE, parts)
+            repeat(moved(lines, i * line), width, wide, moved(repeated, i * WIDE))
+        clear(parts, THREE_WIDE)
+        band_sums(arrays, pair, walks, job, b, first, whole, wide, low, width * wide, repeated, WIDE, parts)
         for j in range(3):
             for k in range(width):
                 total, rest = 0.0, 0.0
                 for i in range(wide):
-                    total, rest = add_exactly(total, rest, parts[j * _WIDE + i * width + k])
+                    total, rest = add_exactly(total, rest, parts[j * WIDE + i * width + k])
                 state[j * line + k] += total + (rest if rest == rest else 0.0)
     done = whole * wide
     one = np.int64(1)
@@ -215,8 +211,8 @@ def start_lines(like, pair, statistics, job, b, low, width, lines, line, state):
 
 
 @routine
-def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients, wanted):
-    """The lines of dx from a slab's sums over all rows, and where `wanted`, the gradient of each column's pair."""
+def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
+    """The lines of dx from a slab's sums over all rows, and the gradients of the columns' pairs."""
     weight = pair[0]
     dweight, dbias, parameters = gradients
     along, fold = job[AFFINE + ALONG], job[COUNTS + FOLD]
@@ -238,7 +234,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients, w
             second = sums[line + j] - drift * first
             mean += w * first
             product += w * second
-            if wanted and along != 0 and given(dweight):
+            if along != 0 and given(dweight):
                 dweight[to + j] += second
                 dbias[to + j] += first
         if constant:
@@ -329,9 +325,9 @@ def gradient_rows(arrays, pair, gradients, job, b, first, last, low, width, line
     if whole > 0:
         repeated = stack(arrays[1], _WIDE_LINES)
         for i in range(SUM):
-            repeat(moved(lines, i * line), width, wide, moved(repeated, i * _WIDE))
+            repeat(moved(lines, i * line), width, wide, moved(repeated, i * WIDE))
         gradient_band(
-            arrays, pair, walks, gradients, job, b, first, whole, wide, low, width * wide, repeated, _WIDE
+            arrays, pair, walks, gradients, job, b, first, whole, wide, low, width * wide, repeated, WIDE
         )
     first += whole * wide
     one = np.int64(1)

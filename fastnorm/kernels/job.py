@@ -13,14 +13,15 @@ from .._jit import step
 
 # Not plain integers: Numba takes each of those for a type of its own, and would compile `start` once for every line.
 
-# The lines of a job: Y is the result (dx in a backward pass), BESIDE the second input (a residual, or dy) …
+# The lines of a job: the addresses of PHASES, Y for the result (dx in a backward pass), BESIDE for the second input (a
+# residual, or dy) …
 COLUMNS = 6
-COUNTS, OPTIONS, X, AFFINE, Y, BESIDE = np.arange(6) * COLUMNS
+COUNTS, OPTIONS, PHASES, X, AFFINE, Y, BESIDE = np.arange(7) * COLUMNS
 # … the columns of the first: how many positions, and how many neighbours in a kept run share a statistic (group norm) …
 B0, B1, M0, M1, LENGTH, FOLD = range(6)
 # … of the second: RMS or mean and variance, the fused activation, whether to store past the cache, whether x_hat's mean
-# is a constant of the backward pass (inference) …
-SECOND_MOMENT, ACTIVATION, STREAMING, CONSTANT = range(4)
+# is a constant of the backward pass (inference), how many lines of parameters' gradients there are, of how many each …
+SECOND_MOMENT, ACTIVATION, STREAMING, CONSTANT, GRADIENTS, PARAMETERS = range(6)
 # … and of the others, after the strides (in elements) along B0, B1, M0, M1: the first element, and the step along the run.
 OFFSET, ALONG = 4, 5
 

@@ -61,6 +61,16 @@ def moved(typingctx, memory, count):
 
 
 @intrinsic
+def numbers_like(typingctx, memory, like):
+    """The same memory, as numbers of the dtype of `like`."""
+
+    def emit(context, builder, found, arguments):
+        return builder.bitcast(arguments[0], arguments[1].type)
+
+    return like(memory, like), emit
+
+
+@intrinsic
 def keep(typingctx, array):
     """Nothing; but as long as this is still to come, Numba does not free the array."""
 
@@ -94,7 +104,10 @@ def is_double(typingctx, memory):
 
 @intrinsic(prefer_literal=True)
 def stack(typingctx, like, count):
-    """Space for `count` numbers, a constant, of the dtype of `like`, for as long as the function runs that asks for it."""
+    """Space for `count` numbers, a constant, of the dtype of `like`, for as long as the function runs that asks for it.
+
+    What is in it is anything. (Numba's own `alloca_once` fills it with zeros, one by one: 40 KB took LLVM 6 s to compile.)
+    """
     if not isinstance(count, types.IntegerLiteral):
         return None
     kind = types.CPointer(vector_of(like).dtype)
@@ -102,7 +115,8 @@ def stack(typingctx, like, count):
     def emit(context, builder, found, arguments):
         keep_small(builder)
         element = context.get_data_type(kind.dtype)
-        space = cgutils.alloca_once(builder, ir.ArrayType(element, count.literal_value))
+        with builder.goto_entry_block():
+            space = builder.alloca(ir.ArrayType(element, count.literal_value))
         space.align = LINE
         return builder.bitcast(space, element.as_pointer())
 

@@ -1,7 +1,6 @@
 """Rows, forward: the run is reduced. Statistics, inference, and both in one trip."""
 
 import numpy as np
-from numba import prange
 
 from .._jit import kernel, routine, step
 from .apply import apply_run, coefficients, shared_pair
@@ -14,6 +13,7 @@ from .job import (
     M0,
     M1,
     OPTIONS,
+    PHASES,
     SECOND_MOMENT,
     X,
     Y,
@@ -23,9 +23,10 @@ from .job import (
     start,
     walk,
 )
-from .memory import given, moved, nothing, pointer, stack
-from .sums import BLOCK, inverse_root, merge_all, moment_sums, moments
-from .vectors import lanes, load, load_part, store, store_part
+from .memory import given, keep, moved, nothing, pointer, stack
+from .phases import Phase, address, listed, run, table
+from .sums import BLOCK, merge_all, moment_sums, moments, rstd_from, statistic_from
+from .vectors import first_of, lanes, load, load_part, spread, store, store_part
 
 # Elements of a chunk: the fixed unit of merging, and of parallel work inside one group.
 CHUNK = 32768
@@ -81,16 +82,22 @@ def store_chunk(x, where, job, chunks, b, i, line):
 
 
 @step
+def _merged_sums(partial, chunks):
+    """(centre, Σ d, Σ d²) such that they say what all chunks of a group merged say."""
+    merge_all(partial, 0, chunks)
+    count, mean, tail, m2 = partial[0], partial[1], partial[2], partial[3]
+    return mean, tail * count, m2 + tail * tail * count
+
+
+@step
 def _group_sums(x, where, job, chunks, b, partial):
-    """(centre, Σ d, Σ d²) of group b: of its only chunk, or such that they say what all chunks merged say."""
+    """(centre, Σ d, Σ d²) of group b: of its only chunk, or of all merged."""
     if chunks[3] == 1:
         first, last, low, high = chunk_of(job, chunks, 0)
         return moment_sums(x, where, b, first, last, low, high, job[OPTIONS + SECOND_MOMENT])
     for i in range(chunks[3]):
         store_chunk(x, where, job, chunks, b, i, moved(partial, 4 * i))
-    merge_all(partial, 0, chunks[3])
-    count, mean, tail, m2 = partial[0], partial[1], partial[2], partial[3]
-    return mean, tail * count, m2 + tail * tail * count
+    return _merged_sums(partial, chunks[3])
 
 
 # Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
@@ -104,11 +111,10 @@ def _finish_batch(batch, count, eps):
     """Mean, tail, rstd and variance of a whole batch, a vector of groups at a time: division and root take their time."""
     for i in range(0, _GROUPS, lanes(batch)):
         sums = (load(batch, _CENTRE + i), load(batch, _FIRST + i), load(batch, _SECOND + i))
-        mean, tail, m2 = moments(sums, count)
-        variance = m2 / count
+        mean, tail, rstd, variance = statistic_from(sums, count, eps)
         store(batch, _MEAN + i, mean)
         store(batch, _TAIL + i, tail)
-        store(batch, _RSTD + i, inverse_root(variance + eps))
+        store(batch, _RSTD + i, rstd)
         store(batch, _VARIANCE + i, variance)
 
 
@@ -116,9 +122,10 @@ def _finish_batch(batch, count, eps):
 
 
 @step
-def apply_group(x, xs, y, ys, pair, pairs, job, b, first, last, low, high, statistic, buffer):
-    """Segments first to last of group b, elements low to high of each; statistic is (mean, tail, rstd)."""
+def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
+    """A piece of group b, segments first to last, elements low to high of each; statistic is (mean, tail, rstd)."""
     weight, bias = pair
+    first, last, low, high = piece
     along_run = job[AFFINE + ALONG] != 0
     by_segment = not along_run and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
     each = pair if along_run else (nothing(weight), nothing(bias))
@@ -150,47 +157,46 @@ def apply_tasks(job):
 
 
 @routine
-def _apply_task(x, array, y, pair, mean, tail, variance, own, job, eps, i):
-    """One band of short segments, or one chunk of a long one; statistics are of b's `own`, or where its affine pair is."""
+def _apply_task(x, array, y, pair, statistic, job, i):
+    """The i-th task: one band of short segments, or one chunk of a long one; statistic is that of its group."""
     pieces, band, bands = apply_pieces(job)
     b, rest = i // (bands * pieces), i % (bands * pieces)
     low = (rest % pieces) * CHUNK
     first = (rest // pieces) * band
-    index = b if own else start(job, AFFINE, b, 0)
-    statistic = (
-        np.float64(mean[index]),
-        np.float64(tail[index]) if given(tail) else 0.0,
-        1.0 / np.sqrt(np.float64(variance[index]) + eps),
-    )
     high = min(low + CHUNK, job[COUNTS + LENGTH])
     last = min(first + band, reduced(job))
     xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
     buffer = stack(y, BLOCK)
-    apply_group(x, xs, y, ys, pair, pairs, job, b, first, last, low, high, statistic, buffer)
+    apply_group(x, xs, y, ys, pair, pairs, job, b, (first, last, low, high), statistic, buffer)
 
 
-@routine
-def _apply_phase(x, y, pair, statistics, job, eps, i):
-    own = statistics[0].size == kept(pointer(job))
-    mean, tail, variance = pointer(statistics[0]), pointer(statistics[1]), pointer(statistics[2])
-    job, pair = pointer(job), (pointer(pair[0]), pointer(pair[1]))
-    _apply_task(pointer(x), X, pointer(y), pair, mean, tail, variance, own, job, eps, i)
+@step
+def _group_of_task(job, i):
+    """The group whose elements the i-th task applies to."""
+    pieces, _, bands = apply_pieces(job)
+    return i // (bands * pieces)
 
 
-@kernel
-def apply(x, y, weight, bias, mean, tail, variance, job, eps, threads):
+@Phase
+def _apply_given(i, arrays, numbers, job, eps):
+    """A task of inference: statistics are per channel, and read where the affine pair is."""
+    x, y, weight, bias = listed(arrays, 4)
+    mean, variance = listed(numbers, 2)
+    channel = start(job, AFFINE, _group_of_task(job, i), 0)
+    rstd = rstd_from(np.float64(variance[channel]), eps)
+    _apply_task(x, X, y, (weight, bias), (np.float64(mean[channel]), 0.0, rstd), job, i)
+
+
+@kernel(_apply_given)
+def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (B,), or one per channel where B counts samples too;
-    tail: as mean, or of size 0.
+    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
     """
-    tasks = apply_tasks(pointer(job))
-    if threads == 1:
-        for i in range(tasks):
-            _apply_phase(x, y, (weight, bias), (mean, tail, variance), job, eps, np.int64(i))
-    else:
-        for i in prange(tasks):
-            _apply_phase(x, y, (weight, bias), (mean, tail, variance), job, eps, np.int64(i))
+    job = pointer(job)
+    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(variance)))
+    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), eps, threads)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -218,82 +224,27 @@ def add_run(x, at, residual, more, total, to, size):
 
 
 @routine
-def _add_residual(arrays, job, b):
+def _add(x, residual, total, job, b):
     """total = x + residual, for group b."""
-    x, residual, total, _ = arrays
     xs, more, to = walk(job, X), walk(job, BESIDE), walk(job, Y)
     for m in range(reduced(job)):
         size = job[COUNTS + LENGTH]
         add_run(x, place(xs, b, m), residual, place(more, b, m), total, place(to, b, m), size)
 
 
-@routine
-def _forward_groups(arrays, pair, statistics, job, eps, first, last):
-    """Groups first to last in one trip, a batch of them at a time."""
-    x, residual, total, y = arrays
-    source, array = (total, Y) if given(residual) else (x, X)
-    where, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
-    chunks = chunking(job, array)
-    count = reduced(job) * job[COUNTS + LENGTH]
-    per_batch = max(1, min(_GROUPS, _BATCH // count))
-    buffer = stack(y, BLOCK)
-    batch = stack(statistics, _SPACE)
-    partial = stack(statistics, _PARTIAL)
-    for i in range(_SPACE):
-        batch[i] = 1.0
-    for low in range(first, last, per_batch):
-        groups = min(per_batch, last - low)
-        for i in range(groups):
-            if given(residual):
-                _add_residual(arrays, job, low + i)
-            sums = _group_sums(source, where, job, chunks, low + i, partial)
-            batch[_CENTRE + i], batch[_FIRST + i], batch[_SECOND + i] = sums
-        _finish_batch(batch, np.float64(count), eps)
-        for i in range(groups):
-            b = low + i
-            mean, tail, rstd = batch[_MEAN + i], batch[_TAIL + i], batch[_RSTD + i]
-            if given(statistics):
-                all_groups = kept(job)
-                statistics[b], statistics[all_groups + b] = mean + tail, batch[_VARIANCE + i]
-                statistics[2 * all_groups + b] = rstd
-            statistic = (mean, tail, rstd)
-            size = job[COUNTS + LENGTH]
-            apply_group(
-                source, where, y, ys, pair, pairs, job, b, 0, reduced(job), 0, size, statistic, buffer
-            )
+@step
+def source_of(arrays):
+    """What is normalized, x or x + residual, and its line of the job."""
+    x, residual, total = listed(arrays, 3)
+    return (total, Y) if given(residual) else (x, X)
 
 
 @step
-def _merge_chunks(partial, result, groups, chunks, b):
-    """Phase 2 of 3: mean, tail and variance of group b, to the bit of `_group_sums`."""
-    merge_all(partial, b * chunks, chunks)
-    line = moved(partial, 4 * b * chunks)
-    result[b], result[groups + b], result[2 * groups + b] = line[1], line[2], line[3] / line[0]
-
-
-@routine
-def _forward_phase(phase, i, arrays, pair, memory, job, eps):
-    job = pointer(job)
-    arrays = (pointer(arrays[0]), pointer(arrays[1]), pointer(arrays[2]), pointer(arrays[3]))
-    pair = (pointer(pair[0]), pointer(pair[1]))
-    x, residual, total, y = arrays
-    statistics, partial, result = pointer(memory[0]), pointer(memory[1]), pointer(memory[2])
-    groups = kept(job)
-    source, array = (total, Y) if given(residual) else (x, X)
-    if phase == ALL_AT_ONCE:
-        band = groups_per_task(job)
-        _forward_groups(arrays, pair, statistics, job, eps, i * band, min((i + 1) * band, kept(job)))
-    elif phase == ADD:
-        _add_residual(arrays, job, i)
-    elif phase == CHUNKS:
-        chunks = chunking(job, array)
-        line = moved(partial, 4 * i)
-        store_chunk(source, walk(job, array), job, chunks, i // chunks[3], i % chunks[3], line)
-    elif phase == MERGE:
-        _merge_chunks(partial, result, groups, chunking(job, array)[3], i)
-    else:
-        tail, variance = moved(result, groups), moved(result, 2 * groups)
-        _apply_task(source, array, y, pair, result, tail, variance, True, job, eps, i)
+def store_statistic(statistics, found, groups, b):
+    """Mean, variance and rstd of group b, each in a line of all groups; found is mean, tail, rstd, variance."""
+    statistics[b] = found[0] + found[1]
+    statistics[groups + b] = found[3]
+    statistics[2 * groups + b] = found[2]
 
 
 @step
@@ -301,48 +252,105 @@ def groups_per_task(job):
     return max(1, TASK // (reduced(job) * job[COUNTS + LENGTH]))
 
 
-@kernel
+@Phase
+def _forward_groups(i, arrays, numbers, job, eps):
+    """Some groups in one trip, a batch of them at a time."""
+    x, residual, total, y, weight, bias = listed(arrays, 6)
+    statistics = numbers[0]
+    source, array = source_of(arrays)
+    where, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
+    chunks = chunking(job, array)
+    segments, length = reduced(job), job[COUNTS + LENGTH]
+    count = segments * length
+    per_batch = max(1, min(_GROUPS, _BATCH // count))
+    buffer = stack(y, BLOCK)
+    batch = stack(statistics, _SPACE)
+    partial = stack(statistics, _PARTIAL)
+    for k in range(_SPACE):
+        batch[k] = 1.0
+    band = groups_per_task(job)
+    last = min((i + 1) * band, kept(job))
+    for low in range(i * band, last, per_batch):
+        groups = min(per_batch, last - low)
+        for j in range(groups):
+            if given(residual):
+                _add(x, residual, total, job, low + j)
+            sums = _group_sums(source, where, job, chunks, low + j, partial)
+            batch[_CENTRE + j], batch[_FIRST + j], batch[_SECOND + j] = sums
+        _finish_batch(batch, np.float64(count), eps)
+        for j in range(groups):
+            b = low + j
+            mean, tail, rstd = batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j]
+            if given(statistics):
+                store_statistic(statistics, (mean, tail, rstd, batch[_VARIANCE + j]), kept(job), b)
+            all_of_it = (np.int64(0), segments, np.int64(0), length)
+            apply_group(
+                source, where, y, ys, (weight, bias), pairs, job, b, all_of_it, (mean, tail, rstd), buffer
+            )
+
+
+@Phase
+def _add_residual(i, arrays, numbers, job, eps):
+    """total = x + residual, for group i."""
+    x, residual, total = listed(arrays, 3)
+    _add(x, residual, total, job, i)
+
+
+@Phase
+def _sum_chunk(i, arrays, numbers, job, eps):
+    """Moments of one chunk of a group."""
+    source, array = source_of(arrays)
+    chunks = chunking(job, array)
+    store_chunk(
+        source, walk(job, array), job, chunks, i // chunks[3], i % chunks[3], moved(numbers[1], 4 * i)
+    )
+
+
+@Phase
+def _merge_chunks(i, arrays, numbers, job, eps):
+    """Mean, tail, rstd and variance of group i, to the bit of `_forward_groups`."""
+    statistics, partial, result = listed(numbers, 3)
+    chunks = chunking(job, source_of(arrays)[1])[3]
+    centre, first, second = _merged_sums(moved(partial, 4 * i * chunks), chunks)
+    count = np.float64(reduced(job) * job[COUNTS + LENGTH])
+    found = statistic_from((spread(centre), spread(first), spread(second)), count, eps)
+    line = moved(result, 4 * i)
+    for k, value in enumerate(found):
+        line[k] = first_of(value)
+    if given(statistics):
+        store_statistic(statistics, line, kept(job), i)
+
+
+@Phase
+def _apply_found(i, arrays, numbers, job, eps):
+    """A task of the result, once the statistics of all groups are known."""
+    source, array = source_of(arrays)
+    line = moved(numbers[2], 4 * _group_of_task(job, i))
+    _apply_task(source, array, arrays[3], (arrays[4], arrays[5]), (line[0], line[1], line[2]), job, i)
+
+
+@kernel(_forward_groups, _add_residual, _sum_chunk, _merge_chunks, _apply_found)
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
 
     x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
     statistics: (3, B) float64 for mean, variance, rstd, or of size 0 where nobody asks.
     """
-    counts = pointer(job)
-    groups = kept(counts)
-    band = groups_per_task(counts)
+    job = pointer(job)
+    groups, band = kept(job), groups_per_task(job)
     first, last = ALL_AT_ONCE, ALL_AT_ONCE
     chunks = 0
-    if not is_local(counts):
+    if not is_local(job):
         first, last = ADD if residual.size > 0 else CHUNKS, APPLY
-        chunks = chunking(counts, X if residual.size == 0 else Y)[3]
-    partial = np.empty((groups * chunks, 4))
-    result = np.empty((3, groups if chunks > 0 else 0))
-    tasks = ((groups + band - 1) // band, groups, groups * chunks, groups, apply_tasks(counts))
+        chunks = chunking(job, X if residual.size == 0 else Y)[3]
+    partial = np.empty(groups * chunks * 4)
+    result = np.empty(groups * 4 if chunks > 0 else 0)
+    tasks = ((groups + band - 1) // band, groups, groups * chunks, groups, apply_tasks(job))
+    arrays = table(
+        (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
+    )
+    numbers = table((pointer(statistics), pointer(partial), pointer(result)))
     for phase in range(first, last + 1):
-        if threads == 1:
-            for i in range(tasks[phase]):
-                _forward_phase(
-                    phase,
-                    np.int64(i),
-                    (x, residual, total, y),
-                    (weight, bias),
-                    (statistics, partial, result),
-                    job,
-                    eps,
-                )
-        else:
-            for i in prange(tasks[phase]):
-                _forward_phase(
-                    phase,
-                    np.int64(i),
-                    (x, residual, total, y),
-                    (weight, bias),
-                    (statistics, partial, result),
-                    job,
-                    eps,
-                )
-    if chunks > 0 and statistics.size > 0:
-        for b in range(groups):
-            statistics[0, b], statistics[1, b] = result[0, b] + result[1, b], result[2, b]
-            statistics[2, b] = 1.0 / np.sqrt(result[2, b] + eps)
+        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads)
+    keep(partial)
+    keep(result)

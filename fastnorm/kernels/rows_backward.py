@@ -1,21 +1,13 @@
 """Rows, backward: groups whole, or in parts by several tasks."""
 
 import numpy as np
-from numba import prange
 
-from .._jit import kernel, routine, step
-from .job import (
-    AFFINE,
-    ALONG,
-    B0,
-    B1,
-    COUNTS,
-    LENGTH,
-    kept,
-    reduced,
-)
-from .memory import given, moved, pointer, stack
-from .rows import CHUNK, apply_pieces, apply_tasks, groups_per_task
+from .._jit import kernel, step
+from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
+from .job import AFFINE, ALONG, B0, B1, COUNTS, GRADIENTS, LENGTH, OPTIONS, PHASES, kept, reduced
+from .memory import given, keep, moved, pointer, stack
+from .phases import Phase, address, run, table
+from .rows import CHUNK, apply_pieces, groups_per_task
 from .rows_gradient import (
     BATCH,
     GROUPS,
@@ -35,19 +27,6 @@ from .sums import BLOCK
 
 # Fewer groups than this are not left to a core each.
 _FEW = 8
-# The phases of a backward call: the first alone, or the others in turn.
-ALL_AT_ONCE, SUMS, MERGE, APPLY = range(4)
-
-# -- Groups, whole or in parts -------------------------------------------------------------------------------------
-
-
-@step
-def own_line(gradients, i, job):
-    """The parameter gradients that task i adds to: a line of its own where each element has its own pair."""
-    dweight, dbias, line = gradients
-    if job[AFFINE + ALONG] == 0 or not given(dweight):
-        return gradients
-    return moved(dweight, i * line), moved(dbias, i * line), line
 
 
 @step
@@ -57,35 +36,65 @@ def gathers(gradients, job):
 
 
 @step
-def _group_line(arrays, pair, walks, statistic, gradients, sums, job, b, buffer, line):
-    """The line of group b, from its sums."""
-    segments, length = reduced(job), job[COUNTS + LENGTH]
-    parts = segments if by_segment(job) else np.int64(1)
-    for part in range(parts):
-        first, last = (part, part + 1) if parts > 1 else (np.int64(0), segments)
-        s1, s2, s3 = band_sums(
-            arrays, pair, walks, statistic, job, b, first, last, np.int64(0), length, buffer
-        )
-        sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
-    means = group_means(sums, parts, pair, walks, gradients, job, b)
-    fill_line(line, statistic, means, job, arrays[1])
+def parts_of(job):
+    """Parts of a group whose sums are taken apart: pieces of segments, or of bands of them."""
+    pieces, _, bands = apply_pieces(job)
+    return pieces * (reduced(job) if by_segment(job) else bands)
 
 
-@routine
-def _whole_groups(arrays, pair, statistics, gradients, sums, job, first, last):
-    """Groups first to last, a batch of them at a time, in two trips while they are in the cache."""
-    walks = walks_of(job)
+@step
+def parts_per_task(job):
+    """Parts that one task takes the sums of: a band of segments, each with its own."""
+    return apply_pieces(job)[1] if by_segment(job) else np.int64(1)
+
+
+@step
+def groups_per_line(job):
+    """Groups of a task: with a pair per element, so many that each task has a line of parameter gradients to itself."""
+    if job[AFFINE + ALONG] == 0:
+        return groups_per_task(job)
+    lines = job[OPTIONS + GRADIENTS]
+    return (kept(job) + lines - 1) // lines
+
+
+@step
+def _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer):
+    """The sums of one part of group b, into its three numbers: the same parts for one task as for many."""
+    pieces, band, _ = apply_pieces(job)
+    band = np.int64(1) if by_segment(job) else band
+    first, low = (part // pieces) * band, (part % pieces) * CHUNK
+    last, high = min(first + band, reduced(job)), min(low + CHUNK, job[COUNTS + LENGTH])
+    s1, s2, s3 = band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, buffer)
+    sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
+
+
+# -- Phases --------------------------------------------------------------------------------------------------------
+
+
+@Phase
+def _whole_groups(i, arrays, numbers, job, eps):
+    """Some groups, a batch of them at a time, in two trips while they are in the cache."""
+    arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
+    walks, parts = walks_of(job), parts_of(job)
+    if job[AFFINE + ALONG] != 0:
+        gradients = line_of(gradients, i)
     length, segments, zero = job[COUNTS + LENGTH], reduced(job), np.int64(0)
-    buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(sums, SPACE)
+    buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], SPACE)
+    sums = moved(numbers[3], 3 * parts * i)
     per_batch = 1
     if gathers(gradients, job) and job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0:
         per_batch = max(1, min(GROUPS, BATCH // (length * segments)))
-    for low in range(first, last, per_batch):
+    band = groups_per_line(job)
+    last = min((i + 1) * band, kept(job))
+    for low in range(i * band, last, per_batch):
         groups = min(per_batch, last - low)
         for j in range(groups):
             b, line = low + j, moved(lines, j * LINE)
             statistic = statistic_of(statistics, b)
-            _group_line(arrays, pair, walks, statistic, gradients, sums, job, b, buffer, line)
+            for part in range(parts):
+                _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer)
+            means = group_means(sums, parts, pair, walks, gradients, job, b)
+            fill_line(line, statistic, means, job, arrays[1])
             if given(arrays[2]):
                 for m in range(segments):
                     segment_gradient(arrays, pair, walks, statistic, line, job, b, m, zero, length, buffer)
@@ -96,49 +105,39 @@ def _whole_groups(arrays, pair, statistics, gradients, sums, job, first, last):
                 )
 
 
-@step
-def groups_per_line(job, lines):
-    """Groups of a task: with a pair per element, so many that each task has a line of parameter gradients to itself."""
-    if job[AFFINE + ALONG] == 0:
-        return groups_per_task(job)
-    return (kept(job) + lines - 1) // lines
-
-
-@step
-def parts_of(job):
-    """Parts of a group whose sums are taken apart: pieces of segments, or of bands of them."""
-    pieces, _, bands = apply_pieces(job)
-    return pieces * (reduced(job) if by_segment(job) else bands)
-
-
-@routine
-def _band_task(arrays, pair, statistics, sums, job, i):
-    """The sums of one band of segments, or of one piece of each, of one group."""
-    pieces, band, bands = apply_pieces(job)
-    length, segments = job[COUNTS + LENGTH], reduced(job)
-    b, rest = i // (pieces * bands), i % (pieces * bands)
-    piece = rest % pieces
-    low, first = piece * CHUNK, (rest // pieces) * band
-    high, last = min(low + CHUNK, length), min(first + band, segments)
+@Phase
+def _sum_parts(i, arrays, numbers, job, eps):
+    """The sums of some parts of one group."""
+    arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
+    parts, per_task = parts_of(job), parts_per_task(job)
+    tasks = (parts + per_task - 1) // per_task
+    b, low = i // tasks, (i % tasks) * per_task
     walks, statistic = walks_of(job), statistic_of(statistics, b)
-    buffer = stack(arrays[1], BLOCK)
-    per_part = 1 if by_segment(job) else last - first
-    for m in range(first, last, per_part):
-        s1, s2, s3 = band_sums(arrays, pair, walks, statistic, job, b, m, m + per_part, low, high, buffer)
-        part = i if per_part > 1 or not by_segment(job) else (b * segments + m) * pieces + piece
-        sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
+    buffer, sums = stack(arrays[1], BLOCK), moved(numbers[3], 3 * parts * b)
+    for part in range(low, min(low + per_task, parts)):
+        _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer)
 
 
-@routine
-def _gradient_task(arrays, pair, statistics, gradients, lines, job, i):
+@Phase
+def _merge_parts(i, arrays, numbers, job, eps):
+    """The line of group i, from the sums of its parts."""
+    arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
+    parts = parts_of(job)
+    means = group_means(moved(numbers[3], 3 * parts * i), parts, pair, walks_of(job), gradients, job, i)
+    fill_line(moved(numbers[4], i * LINE), statistic_of(statistics, i), means, job, arrays[1])
+
+
+@Phase
+def _gradient_parts(i, arrays, numbers, job, eps):
     """One band of segments, or one piece of each, of all groups in turn: no other task adds to the same parameters."""
+    arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     pieces, band, _ = apply_pieces(job)
     low, first = (i % pieces) * CHUNK, (i // pieces) * band
     high, last = min(low + CHUNK, job[COUNTS + LENGTH]), min(first + band, reduced(job))
     walks = walks_of(job)
     buffer = stack(arrays[1], TWO_BLOCKS)
     for b in range(kept(job)):
-        statistic, line = statistic_of(statistics, b), moved(lines, b * LINE)
+        statistic, line = statistic_of(statistics, b), moved(numbers[4], b * LINE)
         for m in range(first, last):
             if given(arrays[2]):
                 segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high, buffer)
@@ -148,77 +147,27 @@ def _gradient_task(arrays, pair, statistics, gradients, lines, job, i):
                 )
 
 
-@routine
-def _backward_phase(phase, i, arrays, pair, statistics, gradients, memory, job):
-    job = pointer(job)
-    arrays = (pointer(arrays[0]), pointer(arrays[1]), pointer(arrays[2]))
-    pair, statistics = (pointer(pair[0]), pointer(pair[1])), (pointer(statistics[0]), pointer(statistics[1]))
-    lines_given, parameters = gradients[0].shape
-    gradients = (pointer(gradients[0]), pointer(gradients[1]), parameters)
-    groups, parts = kept(job), parts_of(job)
-    if phase == ALL_AT_ONCE:
-        band = groups_per_line(job, lines_given)
-        sums = pointer(memory[0])
-        _whole_groups(
-            arrays,
-            pair,
-            statistics,
-            own_line(gradients, i, job),
-            moved(sums, 3 * reduced(job) * i),
-            job,
-            i * band,
-            min((i + 1) * band, groups),
-        )
-        return
-    sums, lines = pointer(memory[0]), pointer(memory[1])
-    if phase == SUMS:
-        _band_task(arrays, pair, statistics, sums, job, i)
-    elif phase == MERGE:
-        means = group_means(moved(sums, 3 * parts * i), parts, pair, walks_of(job), gradients, job, i)
-        fill_line(moved(lines, i * LINE), statistic_of(statistics, i), means, job, arrays[1])
-    else:
-        _gradient_task(arrays, pair, statistics, gradients, lines, job, i)
-
-
-@kernel
-def backward(dy, x, dx, weight, bias, mean, rstd, dweight, dbias, job, threads):
+@kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)
+def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     """Gradients from a norm's input and statistics.
 
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64, mean of size
-    0 for RMS. dweight, dbias: (lines, parameters) float64, zeros to add to, or (lines, 0) where nobody asks; a line for each
-    slot of the job, or where each element has its own pair, for each of the tasks that share the groups.
+    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64, mean
+    of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0 where nobody
+    asks; a line for each slot of the job, or where elements have their own pairs, for each task that shares the groups.
     """
-    counts = pointer(job)
-    groups, segments = kept(counts), reduced(counts)
-    pieces, _, bands = apply_pieces(counts)
-    whole = groups >= _FEW or segments * counts[COUNTS + LENGTH] <= CHUNK
+    job = pointer(job)
+    groups, parts, per_task = kept(job), parts_of(job), parts_per_task(job)
+    pieces, _, bands = apply_pieces(job)
+    whole = groups >= _FEW or reduced(job) * job[COUNTS + LENGTH] <= CHUNK
     first, last = (ALL_AT_ONCE, ALL_AT_ONCE) if whole else (SUMS, APPLY)
-    band = groups_per_line(counts, dweight.shape[0])
-    tasks = ((groups + band - 1) // band, apply_tasks(counts), groups, pieces * bands)
-    sums = np.empty(3 * (tasks[0] * segments if whole else groups * parts_of(counts)))
+    band = groups_per_line(job)
+    summing = groups * ((parts + per_task - 1) // per_task)
+    tasks = ((groups + band - 1) // band, summing, groups, pieces * bands)
+    sums = np.empty(3 * parts * (tasks[0] if whole else groups))
     lines = np.empty(LINE * (0 if whole else groups))
+    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(rstd), pointer(gradients), pointer(sums), pointer(lines)))
     for phase in range(first, last + 1):
-        if threads == 1:
-            for i in range(tasks[phase]):
-                _backward_phase(
-                    phase,
-                    np.int64(i),
-                    (dy, x, dx),
-                    (weight, bias),
-                    (mean, rstd),
-                    (dweight, dbias),
-                    (sums, lines),
-                    job,
-                )
-        else:
-            for i in prange(tasks[phase]):
-                _backward_phase(
-                    phase,
-                    np.int64(i),
-                    (dy, x, dx),
-                    (weight, bias),
-                    (mean, rstd),
-                    (dweight, dbias),
-                    (sums, lines),
-                    job,
-                )
+        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), 0.0, threads)
+    keep(sums)
+    keep(lines)

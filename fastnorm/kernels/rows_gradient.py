@@ -79,7 +79,9 @@ def through_activation(dy, beside, x, at, size, statistic, pair, affine, job, bu
     w, c = (1.0, 0.0) if job[AFFINE + ALONG] != 0 else shared_pair(pair[0], pair[1], affine)
     high, scale, shift = coefficients(buffer, statistic, w, c)
     known = (splat(buffer, high), splat(buffer, scale), splat(buffer, shift))
-    paired_run(x, at, buffer, 0, size, element_pair(pair, job), affine, known[0], known[1], known[2])
+    paired_run(
+        x, at, buffer, np.int64(0), size, element_pair(pair, job), affine, known[0], known[1], known[2]
+    )
     activate_backward(dy, beside, buffer, size, job[OPTIONS + ACTIVATION])
 
 
@@ -161,7 +163,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
             g, g_at = dy, beside + i
             if job[OPTIONS + ACTIVATION] != NONE:
                 through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, buffer)
-                g, g_at = buffer, 0
+                g, g_at = buffer, np.int64(0)
             if given(weight):
                 sums = _weighted_sums(g, g_at, x, at + i, size, weight, along, known, sums)
             else:
@@ -273,7 +275,7 @@ def segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high,
             through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, z)
             g, g_at = z, 0
         if job[OPTIONS + STREAMING] != 0:
-            _gradient_run(g, g_at, x, at + i, target, 0, size, weight, along, known, terms)
+            _gradient_run(g, g_at, x, at + i, target, np.int64(0), size, weight, along, known, terms)
             stream(target, dx, to + i, size)
         else:
             _gradient_run(g, g_at, x, at + i, dx, to + i, size, weight, along, known, terms)

@@ -35,9 +35,10 @@ from .tiles import (
 _CHUNK = 1024
 # Elements of a slab that stay in the L2 cache of a core; of one that no second core is asked for; enough for all.
 _LOCAL, _SMALL, _MANY = 262144, 32768, 16
-# Elements of a wide row: narrow ones that touch are walked several at once, in long loops.
-WIDE = 512
-_THREE_WIDE, FOUR_WIDE = 3 * WIDE, 4 * WIDE
+# Elements of a wide row: narrow ones that touch are walked several at once, in long loops. Space for some is a literal;
+# as a length of line, which may be another, it is none: a function that takes it would be compiled once for either.
+WIDE = np.int64(512)
+THREE_WIDE, FOUR_WIDE = 3 * 512, 4 * 512
 # Columns of a task, where there are many; and elements of a task that applies.
 _WIDTH = 512
 _TASK = 65536
@@ -129,9 +130,9 @@ def _chunk_sums(x, where, walk, job, array, span, low, width, lines, state, line
     whole = rows // wide if wide > 1 else 0
     if whole > 0:
         # A place in the wide row is a column of its own, until the end.
-        about, parts = stack(x, _THREE_WIDE), stack(state, _THREE_WIDE)
-        clear(about, _THREE_WIDE)
-        clear(parts, _THREE_WIDE)
+        about, parts = stack(x, THREE_WIDE), stack(state, THREE_WIDE)
+        clear(about, THREE_WIDE)
+        clear(parts, THREE_WIDE)
         repeat(lines, width, wide, about)
         for row in range(0, whole, TILE):
             count = min(TILE, whole - row)

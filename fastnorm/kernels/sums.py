@@ -5,7 +5,20 @@ import numpy as np
 from .._jit import routine, step
 from .job import place
 from .memory import cast, is_double
-from .vectors import added_up, fma, head, lanes, load, load_part, root, splat, wide, without_nan
+from .vectors import (
+    added_up,
+    first_of,
+    fma,
+    head,
+    lanes,
+    load,
+    load_part,
+    root,
+    splat,
+    spread,
+    wide,
+    without_nan,
+)
 
 # Elements of a block: at most as many are added up in the precision of the input before they are carried over to float64.
 BLOCK = 2048
@@ -157,6 +170,20 @@ def inverse_root(v):
     rest = fma(v, r, product * -1.0)
     gap = fma(product * -1.0, r, 1.0) - rest * r
     return r + without_nan(r * gap * 0.5)
+
+
+@step
+def statistic_from(sums, count, eps):
+    """(mean, tail, rstd, variance) of `count` elements from (centre, Σ d, Σ d²), all of them vectors."""
+    mean, tail, m2 = moments(sums, count)
+    variance = m2 / count
+    return mean, tail, inverse_root(variance + eps), variance
+
+
+@step
+def rstd_from(variance, eps):
+    """1/√(variance + eps) of numbers: in a vector, for the bits that a vector of them would have."""
+    return first_of(inverse_root(spread(variance + eps)))
 
 
 @step

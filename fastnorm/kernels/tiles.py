@@ -6,8 +6,9 @@ from .._jit import routine, step
 from .apply import standardize
 from .job import place
 from .memory import cast, given, is_double, moved
-from .sums import add_exactly, is_sound, merge, moments
+from .sums import add_exactly, inverse_root, is_sound, merge, moments
 from .vectors import (
+    DOUBLES,
     add_to,
     added_up,
     fma,
@@ -19,6 +20,7 @@ from .vectors import (
     load_wide_part,
     narrow,
     splat,
+    spread,
     store,
     store_part,
     wide,
@@ -293,10 +295,22 @@ def apply_row_affine(x, at, y, to, width, lines, line, weight, bias):
 
 @step
 def columns_of(parameter, at, count, missing):
-    """A weight or bias of some columns, in float64; a number everywhere where there is none."""
+    """A number for each of some columns, in float64: its own, or the same everywhere where there are none."""
     if given(parameter):
         return load_wide_part(parameter, at, count)
-    return missing
+    return spread(missing)
+
+
+@step
+def _store_coefficients(like, mean, tail, rstd, pair, affine, count, lines, line):
+    """high, scale and shift of a vector of columns, from float64 ones; pair: their weights and biases, or null."""
+    w, c = columns_of(pair[0], affine, count, 1.0), columns_of(pair[1], affine, count, 0.0)
+    high = narrow(like, mean)
+    low = (mean - wide(high)) + tail
+    scale = rstd * w
+    store(lines, 0, high)
+    store(lines, line, narrow(like, scale))
+    store(lines, 2 * line, narrow(like, c - low * scale))
 
 
 @step
@@ -305,15 +319,25 @@ def fill_coefficients(like, state, rstd, width, pair, affine, lines, line):
 
     state: mean and tail of every column, `line` apart. pair: null where the columns have none of their own.
     """
-    n = lanes(state)
-    one, zero = splat(state, 1.0), splat(state, 0.0)
-    for k in range(0, width, n):
-        count = min(n, width - k)
-        w, c = columns_of(pair[0], affine + k, count, one), columns_of(pair[1], affine + k, count, zero)
-        mean = load(state, k)
-        high = narrow(like, mean)
-        low = (mean - wide(high)) + load(state, line + k)
-        scale = load(rstd, k) * w
-        store(lines, k, high)
-        store(lines, line + k, narrow(like, scale))
-        store(lines, 2 * line + k, narrow(like, c - low * scale))
+    for k in range(0, padded(like, width), lanes(state)):
+        mean, tail, found = load(state, k), load(state, line + k), load(rstd, k)
+        _store_coefficients(like, mean, tail, found, pair, affine + k, width - k, moved(lines, k), line)
+
+
+@step
+def _given_columns(memory, at, k, count, own):
+    """A statistic of the columns from the k-th on, each with its `own`, or one for all."""
+    if own:
+        return load_wide_part(memory, at + k, count)
+    return spread(np.float64(memory[at]))
+
+
+@step
+def fill_given(like, statistics, own, eps, pair, at, width, lines, line):
+    """The same from a given mean and variance: each column's `own` from `at` on, or the one that lies there for all."""
+    mean, variance = statistics
+    for k in range(0, padded(like, width), DOUBLES):
+        count = width - k
+        centre = _given_columns(mean, at, k, count, own)
+        rstd = inverse_root(_given_columns(variance, at, k, count, own) + eps)
+        _store_coefficients(like, centre, spread(0.0), rstd, pair, at + k, count, moved(lines, k), line)

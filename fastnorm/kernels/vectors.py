@@ -15,6 +15,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 # Two AVX-512 registers or four of AVX2: two chains of additions hide the latency of one.
 _BYTES = 128
+# Numbers in a vector of float64.
+DOUBLES = _BYTES // 8
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -216,6 +218,27 @@ def splat(typingctx, array, value):
     return kind(array, value), emit
 
 
+@intrinsic
+def spread(typingctx, value):
+    """A vector of float64 with one number everywhere."""
+    kind = Vector(types.float64, DOUBLES)
+
+    def emit(context, builder, found, arguments):
+        return _splat(builder, context.get_value_type(kind), arguments[0])
+
+    return kind(types.float64), emit
+
+
+@intrinsic
+def first_of(typingctx, a):
+    """The first number of a vector."""
+
+    def emit(context, builder, found, arguments):
+        return builder.extract_element(arguments[0], ir.Constant(INT32, 0))
+
+    return a.dtype(a), emit
+
+
 def place_of(builder, memory, index, whole):
     """The address of memory[index], as that of a vector."""
     return builder.bitcast(builder.gep(memory, [index], inbounds=True), whole.as_pointer())
@@ -267,13 +290,13 @@ def load_part(typingctx, array, index, count):
 
 def _half(memory):
     """Half a vector of float32, a whole one of float64: as many numbers as a vector of float64 has."""
-    return Vector(memory.dtype, _BYTES // 8)
+    return Vector(memory.dtype, DOUBLES)
 
 
 @intrinsic
 def load_wide(typingctx, memory, index):
     """As many numbers from memory[index] on as a vector of float64 has, in float64."""
-    kind, result = _half(memory), Vector(types.float64, _BYTES // 8)
+    kind, result = _half(memory), Vector(types.float64, DOUBLES)
 
     def emit(context, builder, found, arguments):
         value = builder.load(place_of(builder, *arguments, context.get_value_type(kind)))
@@ -288,7 +311,7 @@ def load_wide(typingctx, memory, index):
 @intrinsic
 def load_wide_part(typingctx, memory, index, count):
     """The first `count` of them, then zeros."""
-    kind, result = _half(memory), Vector(types.float64, _BYTES // 8)
+    kind, result = _half(memory), Vector(types.float64, DOUBLES)
 
     def emit(context, builder, found, arguments):
         whole = context.get_value_type(kind)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..._jit import kernel
+from ..._jit import parallel
 from ..._threads import get_num_threads
 from ..cases import Job
 from ..inputs import Array, Inputs
 
 
-@kernel
+@parallel
 def copy(source: Array, target: Array, parts: int) -> None:
     size = source.size
     for part in prange(parts):

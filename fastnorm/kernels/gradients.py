@@ -1,0 +1,32 @@
+"""What every backward phase is given; and the gradients of weight and bias while they are added up, in lines of each."""
+
+from .._jit import step
+from .job import GRADIENTS, OPTIONS, PARAMETERS
+from .memory import moved, nothing
+from .phases import listed
+
+# The phases of a backward call: the first alone, or the others in turn.
+ALL_AT_ONCE, SUMS, MERGE, APPLY = range(4)
+
+
+@step
+def of_backward(arrays, numbers, job):
+    """Arrays (dy, x, dx), the affine pair, statistics (mean, rstd), and gradients (dweight, dbias, size of a line)."""
+    dy, x, dx, weight, bias = listed(arrays, 5)
+    mean, rstd, dweight = listed(numbers, 3)
+    parameters = job[OPTIONS + PARAMETERS]
+    gradients = dweight, moved(dweight, job[OPTIONS + GRADIENTS] * parameters), parameters
+    return (dy, x, dx), (weight, bias), (mean, rstd), gradients
+
+
+@step
+def nowhere(gradients):
+    """The same where nobody asks for them."""
+    return nothing(gradients[0]), nothing(gradients[1]), gradients[2]
+
+
+@step
+def line_of(gradients, i):
+    """The i-th line of both: for the kept positions, or the tasks, that share a pair."""
+    dweight, dbias, parameters = gradients
+    return moved(dweight, i * parameters), moved(dbias, i * parameters), parameters

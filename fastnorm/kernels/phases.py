@@ -1,0 +1,90 @@
+"""Phases: what a kernel calls for each of its tasks, on many threads. They are C functions, called by their addresses.
+
+Numba makes the body of a parallel loop a function of its own, with wrappers around it, and LLVM optimises whatever it calls
+with each of them anew: a layer norm's forward pass took 20 s to compile that way. Behind an address it is optimised once,
+and one loop runs the phases of all kernels.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from .._jit import c_function, parallel
+from .vectors import INT64
+
+
+class Phase:
+    """A function of a task's number, a table of memory like x, one of memory like statistics, the job, and eps."""
+
+    def __init__(self, function):
+        self._function, self._compiled = function, {}
+
+    def address(self, dtype, numbers):
+        """Where it lies, compiled or loaded from the cache, for x of one dtype and statistics of another."""
+        if (dtype, numbers) not in self._compiled:
+            tables = (types.CPointer(types.CPointer(from_dtype(np.dtype(d)))) for d in (dtype, numbers))
+            signature = types.void(types.int64, *tables, types.CPointer(types.int64), types.float64)
+            self._compiled[dtype, numbers] = c_function(self._function, signature)
+        return self._compiled[dtype, numbers].address
+
+
+@intrinsic
+def table(typingctx, pointers):
+    """Some pointers in memory, for as long as the function runs that asks for it, by its address."""
+
+    def emit(context, builder, found, arguments):
+        values = cgutils.unpack_tuple(builder, arguments[0])
+        space = cgutils.alloca_once(builder, ir.ArrayType(values[0].type, len(values)))
+        for i, value in enumerate(values):
+            builder.store(value, cgutils.gep_inbounds(builder, space, 0, i))
+        return builder.ptrtoint(space, INT64)
+
+    return types.int64(pointers), emit
+
+
+@intrinsic(prefer_literal=True)
+def listed(typingctx, table, count):
+    """The first `count` pointers of a table, `count` being a constant."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    many = count.literal_value
+
+    def emit(context, builder, found, arguments):
+        values = [builder.load(cgutils.gep(builder, arguments[0], i)) for i in range(many)]
+        return context.make_tuple(builder, found.return_type, values)
+
+    return types.UniTuple(table.dtype, many)(table, count), emit
+
+
+@intrinsic
+def address(typingctx, pointer):
+    """A pointer as a number."""
+
+    def emit(context, builder, found, arguments):
+        return builder.ptrtoint(arguments[0], INT64)
+
+    return types.int64(pointer), emit
+
+
+@intrinsic
+def _call(typingctx, address, i, arrays, numbers, job, eps):
+    def emit(context, builder, found, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in arguments[1:]])
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5, types.float64), emit
+
+
+@parallel
+def run(address, tasks, arrays, numbers, job, eps, threads):
+    """Call the phase at an address for every task; the other arguments are addresses too."""
+    if threads == 1:
+        for i in range(tasks):
+            _call(address, i, arrays, numbers, job, eps)
+    else:
+        for i in prange(tasks):
+            _call(address, i, arrays, numbers, job, eps)
