@@ -4,10 +4,11 @@ import numpy as np
 
 from .._jit import step
 from .activations import NONE, activate
-from .job import ACTIVATION, OPTIONS, STREAMING
-from .memory import cast, given, stream
+from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, STREAMING
+from .loads import load, load_part, store, store_part
+from .memory import cast, given, nothing, stream
 from .sums import BLOCK
-from .vectors import fma, lanes, load, load_part, splat, store, store_part
+from .vectors import fma, lanes, splat
 
 
 @step
@@ -24,6 +25,15 @@ def coefficients(like, statistic, weight, bias):
     high, low = split(like, mean, tail)
     scale = rstd * weight
     return cast(like, high), cast(like, scale), cast(like, bias - low * scale)
+
+
+@step
+def pair_along(pair, job):
+    """The affine pair where it goes along the run, an element for an element; null where a run shares one."""
+    weight, bias = pair
+    if job[AFFINE + ALONG] == 0:
+        return nothing(weight), nothing(bias)
+    return pair
 
 
 @step

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import kernel, routine, step
 from .activations import NONE, activate
-from .apply import shared_pair
+from .apply import pair_along, shared_pair
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -24,7 +24,8 @@ from .job import (
     start,
     walk,
 )
-from .memory import given, keep, moved, nothing, numbers_like, pointer, stack, stream
+from .loads import load, store
+from .memory import given, keep, moved, numbers_like, pointer, stack, stream
 from .phases import Phase, address, listed, run, table
 from .rows import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
 from .slabs import (
@@ -53,7 +54,7 @@ from .tiles import (
     padded,
     repeat,
 )
-from .vectors import lanes, load, store
+from .vectors import lanes
 
 # -- Applying ------------------------------------------------------------------------------------------------------
 
@@ -98,15 +99,6 @@ def apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line):
 
 
 @step
-def along_run(pair, job):
-    """The pair where it goes along the run, null where each row has its own."""
-    weight, bias = pair
-    if job[AFFINE + ALONG] == 0:
-        return nothing(weight), nothing(bias)
-    return pair
-
-
-@step
 def rstd_of(state, eps, line, rstd):
     """rstd from the line of variances."""
     for k in range(0, line, lanes(state)):
@@ -118,7 +110,7 @@ def _apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, l
     """y of rows first to last from mean and tail in `state`, and rstd."""
     b, first, last = span
     affine = start(job, AFFINE, b, 0) + low * job[AFFINE + ALONG]
-    fill_coefficients(y, state, rstd, width, along_run(pair, job), affine, lines, line)
+    fill_coefficients(y, state, rstd, width, pair_along(pair, job), affine, lines, line)
     apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line)
 
 
@@ -131,7 +123,7 @@ def _apply_given(i, arrays, numbers, job, eps):
     own = job[AFFINE + ALONG] != 0
     at = start(job, AFFINE, b, 0) + (low if own else 0)
     lines, line, pair = stack(y, FOUR_WIDE), WIDE, (weight, bias)
-    fill_given(y, (mean, variance), own, eps, along_run(pair, job), at, width, lines, line)
+    fill_given(y, (mean, variance), own, eps, pair_along(pair, job), at, width, lines, line)
     apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
 
 

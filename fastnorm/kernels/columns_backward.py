@@ -137,9 +137,10 @@ def _gradient_rows(i, arrays, numbers, job, eps):
 def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     """Gradients from a norm's input and statistics.
 
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B·length,) float64, mean
-    of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0 where nobody
-    asks; a line for each slot of the job, or where rows have their own pairs, for each task that shares the slabs.
+    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B·length,) float64,
+    mean of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0
+    where nobody asks; a line for each slot of the job, or where rows have their own pairs, for each task that shares the
+    slabs.
     """
     job = pointer(job)
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)

@@ -4,8 +4,7 @@ import numpy as np
 
 from .._jit import routine, step
 from .activations import NONE, activate_backward
-from .apply import shared_pair, standardize
-from .columns import along_run
+from .apply import pair_along, shared_pair, standardize
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -24,8 +23,9 @@ from .job import (
     reduced,
     slot,
     start,
-    walk,
+    walks_of,
 )
+from .loads import add_to, load, load_part, store, store_part
 from .memory import given, is_double, moved, nothing, stack, stream
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -36,11 +36,12 @@ from .tiles import (
     apply_row_affine,
     carry_over,
     fill_coefficients,
+    known_columns,
     part_vector,
     repeat,
     whole_vector,
 )
-from .vectors import add_to, added_up, fma, head, lanes, load, load_part, splat, store, store_part
+from .vectors import added_up, fma, head, lanes, splat
 
 # Lines of a slab: x_hat = (x - HIGH)·SCALE + SHIFT, and z likewise of Z_HIGH, Z_SCALE, Z_SHIFT …
 HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)
@@ -49,12 +50,6 @@ HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)
 OF_G, OF_X, OF_1, SUM, G, DX = 6, 7, 8, 9, 12, 12 + FEW
 LINES = DX + FEW
 _WIDE_LINES = LINES * FOUR_WIDE // 4
-
-
-@step
-def walks_of(job):
-    """How x, dy, dx and the affine pair lie."""
-    return walk(job, X), walk(job, BESIDE), walk(job, Y), walk(job, AFFINE)
 
 
 @step
@@ -105,19 +100,13 @@ def x_hat_of(x, at, k, count, known, fetch):
     return standardize(fetch(x, at + k, count), known[0], known[1], known[2])
 
 
-@step
-def columns_known(lines, line, k):
-    """High, scale and shift of some columns."""
-    return load(lines, HIGH * line + k), load(lines, SCALE * line + k), load(lines, SHIFT * line + k)
-
-
 # -- Sums ----------------------------------------------------------------------------------------------------------
 
 
 @step
 def _column_sums(g, g_at, x, x_at, weights, rows, k, count, lines, line, fetch):
     """SUM += Σ gw, Σ gw·x_hat, Σ x_hat of a few rows, columns k to k + count; gw = g·weight of the row."""
-    known, zero = columns_known(lines, line, k), splat(x, 0.0)
+    known, zero = known_columns(lines, line, k), splat(x, 0.0)
     first, second, drift = zero, zero, zero
     for r in range(rows):
         x_hat = x_hat_of(x, x_at[r], k, count, known, fetch)
@@ -206,7 +195,7 @@ def start_lines(like, pair, statistics, job, b, low, width, lines, line, state):
     scales = moved(state, 2 * line)
     fill_coefficients(like, state, scales, width, none, affine, lines, line)
     fill_coefficients(
-        like, state, scales, width, along_run(pair, job), affine, moved(lines, Z_HIGH * line), line
+        like, state, scales, width, pair_along(pair, job), affine, moved(lines, Z_HIGH * line), line
     )
 
 
@@ -256,7 +245,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
 @step
 def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, line, fetch):
     """dx = OF_G·g·weight + OF_X·x_hat + OF_1 of a few rows, columns k to k + count."""
-    known = columns_known(lines, line, k)
+    known = known_columns(lines, line, k)
     of_g, of_x = load(lines, OF_G * line + k), load(lines, OF_X * line + k)
     of_1 = load(lines, OF_1 * line + k)
     for r in range(rows):
@@ -277,7 +266,7 @@ def _row_products(g, g_at, x, at, width, lines, line):
     for k in range(0, width, n):
         count = min(n, width - k)
         gradient = load_part(g, g_at + k, count)
-        x_hat = head(x_hat_of(x, at, k, count, columns_known(lines, line, k), part_vector), count)
+        x_hat = head(x_hat_of(x, at, k, count, known_columns(lines, line, k), part_vector), count)
         first, second = first + gradient, fma(gradient, x_hat, second)
     return added_up(second), added_up(first)
 

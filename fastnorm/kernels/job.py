@@ -58,6 +58,18 @@ def start(job, array, b, m):
 
 
 @step
+def walks_of(job):
+    """How x, dy, dx and the affine pair lie."""
+    return walk(job, X), walk(job, BESIDE), walk(job, Y), walk(job, AFFINE)
+
+
+@step
+def by_segment(job):
+    """Whether a run shares an affine pair, and the runs of a group have different ones."""
+    return job[AFFINE + ALONG] == 0 and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
+
+
+@step
 def kept(job):
     """B, the kept positions outside the run."""
     return job[COUNTS + B0] * job[COUNTS + B1]

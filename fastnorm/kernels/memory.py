@@ -10,7 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._jit import routine
-from .vectors import INT32, INT64, keep_small, lanes, load_part, place_of, store_part, vector_of
+from .loads import load_part, place_of, store_part
+from .vectors import INT32, INT64, keep_small, lanes, vector_of
 
 LINE = 64  # bytes of a cache line, the unit of a streaming store
 

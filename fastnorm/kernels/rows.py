@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._jit import kernel, routine, step
-from .apply import apply_run, coefficients, shared_pair
+from .apply import apply_run, coefficients, pair_along, shared_pair
 from .job import (
     AFFINE,
     ALONG,
@@ -17,16 +17,18 @@ from .job import (
     SECOND_MOMENT,
     X,
     Y,
+    by_segment,
     kept,
     place,
     reduced,
     start,
     walk,
 )
-from .memory import given, keep, moved, nothing, pointer, stack
+from .loads import load, load_part, store, store_part
+from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, address, listed, run, table
 from .sums import BLOCK, merge_all, moment_sums, moments, rstd_from, statistic_from
-from .vectors import first_of, lanes, load, load_part, spread, store, store_part
+from .vectors import first_of, lanes, spread
 
 # Elements of a chunk: the fixed unit of merging, and of parallel work inside one group.
 CHUNK = 32768
@@ -126,16 +128,15 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     """A piece of group b, segments first to last, elements low to high of each; statistic is (mean, tail, rstd)."""
     weight, bias = pair
     first, last, low, high = piece
-    along_run = job[AFFINE + ALONG] != 0
-    by_segment = not along_run and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
-    each = pair if along_run else (nothing(weight), nothing(bias))
+    along_run, own = job[AFFINE + ALONG] != 0, by_segment(job)
+    each = pair_along(pair, job)
     affine = place(pairs, b, first)
     w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
     known = coefficients(y, statistic, w, c)
     for m in range(first, last):
         if along_run:
             affine = place(pairs, b, m) + low
-        elif by_segment and m > first:
+        elif own and m > first:
             w, c = shared_pair(weight, bias, place(pairs, b, m))
             known = coefficients(y, statistic, w, c)
         at, to = place(xs, b, m) + low, place(ys, b, m) + low

@@ -4,7 +4,21 @@ import numpy as np
 
 from .._jit import kernel, step
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
-from .job import AFFINE, ALONG, B0, B1, COUNTS, GRADIENTS, LENGTH, OPTIONS, PHASES, kept, reduced
+from .job import (
+    AFFINE,
+    ALONG,
+    B0,
+    B1,
+    COUNTS,
+    GRADIENTS,
+    LENGTH,
+    OPTIONS,
+    PHASES,
+    by_segment,
+    kept,
+    reduced,
+    walks_of,
+)
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, address, run, table
 from .rows import CHUNK, apply_pieces, groups_per_task
@@ -15,13 +29,11 @@ from .rows_gradient import (
     SPACE,
     TWO_BLOCKS,
     band_sums,
-    by_segment,
     fill_line,
     gather_segment,
     group_means,
     segment_gradient,
     statistic_of,
-    walks_of,
 )
 from .sums import BLOCK
 
@@ -151,9 +163,10 @@ def _gradient_parts(i, arrays, numbers, job, eps):
 def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     """Gradients from a norm's input and statistics.
 
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64, mean
-    of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0 where nobody
-    asks; a line for each slot of the job, or where elements have their own pairs, for each task that shares the groups.
+    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64,
+    mean of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0
+    where nobody asks; a line for each slot of the job, or where elements have their own pairs, for each task that shares the
+    groups.
     """
     job = pointer(job)
     groups, parts, per_task = kept(job), parts_of(job), parts_per_task(job)

@@ -4,43 +4,26 @@ import numpy as np
 
 from .._jit import routine, step
 from .activations import NONE, activate_backward
-from .apply import coefficients, paired_run, shared_pair, standardize
+from .apply import coefficients, pair_along, paired_run, shared_pair, standardize
 from .job import (
     ACTIVATION,
     AFFINE,
     ALONG,
-    BESIDE,
     CONSTANT,
     COUNTS,
     LENGTH,
-    M0,
-    M1,
     OPTIONS,
     SECOND_MOMENT,
     STREAMING,
-    X,
-    Y,
+    by_segment,
     place,
     reduced,
     slot,
-    walk,
 )
-from .memory import given, is_double, moved, nothing, stack, stream
+from .loads import add_part_to, add_to, load, load_part, store, store_part
+from .memory import given, is_double, moved, stack, stream
 from .sums import BLOCK, add_exactly
-from .vectors import (
-    add_part_to,
-    add_to,
-    added_up,
-    fma,
-    head,
-    lanes,
-    load,
-    load_part,
-    splat,
-    store,
-    store_part,
-    wide,
-)
+from .vectors import added_up, fma, head, lanes, splat, wide
 
 # Elements of groups that are finished together, for one trip to the parameters' gradients; and the most of them.
 BATCH = 8192
@@ -52,36 +35,13 @@ LINE = 6
 SPACE, TWO_BLOCKS = LINE * GROUPS, 2 * BLOCK
 
 
-@step
-def walks_of(job):
-    """How x, dy, dx and the affine pair lie."""
-    return walk(job, X), walk(job, BESIDE), walk(job, Y), walk(job, AFFINE)
-
-
-@step
-def element_pair(pair, job):
-    """The pair where each element of a run has its own, null where the run shares one."""
-    weight, bias = pair
-    if job[AFFINE + ALONG] == 0:
-        return nothing(weight), nothing(bias)
-    return pair
-
-
-@step
-def by_segment(job):
-    """Whether the segments of a group have affine pairs of their own."""
-    return job[AFFINE + ALONG] == 0 and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
-
-
 @routine
 def through_activation(dy, beside, x, at, size, statistic, pair, affine, job, buffer):
     """buffer = dy·act'(z) of at most a block, z recomputed from x."""
     w, c = (1.0, 0.0) if job[AFFINE + ALONG] != 0 else shared_pair(pair[0], pair[1], affine)
     high, scale, shift = coefficients(buffer, statistic, w, c)
     known = (splat(buffer, high), splat(buffer, scale), splat(buffer, shift))
-    paired_run(
-        x, at, buffer, np.int64(0), size, element_pair(pair, job), affine, known[0], known[1], known[2]
-    )
+    paired_run(x, at, buffer, np.int64(0), size, pair_along(pair, job), affine, known[0], known[1], known[2])
     activate_backward(dy, beside, buffer, size, job[OPTIONS + ACTIVATION])
 
 
@@ -140,7 +100,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
     """
     dy, x, _ = arrays
     xs, gs, _, ps = walks
-    weight = element_pair(pair, job)[0]
+    weight = pair_along(pair, job)[0]
     centre, scale, shift = coefficients(x, statistic, 1.0, 0.0)
     known = (splat(x, centre), splat(x, scale), splat(x, shift))
     zero = splat(x, 0.0)
@@ -263,7 +223,7 @@ def segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high,
     z, target = buffer, moved(buffer, BLOCK)
     xs, gs, ys, ps = walks
     at, beside, to, affine = place(xs, b, m), place(gs, b, m), place(ys, b, m), place(ps, b, m)
-    weight = element_pair(pair, job)[0]
+    weight = pair_along(pair, job)[0]
     w = 1.0 if job[AFFINE + ALONG] != 0 else shared_pair(pair[0], pair[1], affine)[0]
     known = (splat(dx, line[HIGH]), splat(dx, line[SCALE]), splat(dx, line[SHIFT]))
     terms = (splat(dx, line[OF_G] * w), splat(dx, line[OF_X]), splat(dx, line[OF_1]))

@@ -189,7 +189,6 @@ def chunk_moments(x, walk, job, array, b, chunk, low, width, lines, state, line)
         if lines[line + k] != 0:
             found = careful_column(x, walk, b, first, rows, low + k, second_moment)
             state[k], state[line + k], state[2 * line + k] = found
-    return rows
 
 
 @step

@@ -4,21 +4,9 @@ import numpy as np
 
 from .._jit import routine, step
 from .job import place
+from .loads import load, load_part
 from .memory import cast, is_double
-from .vectors import (
-    added_up,
-    first_of,
-    fma,
-    head,
-    lanes,
-    load,
-    load_part,
-    root,
-    splat,
-    spread,
-    wide,
-    without_nan,
-)
+from .vectors import added_up, first_of, fma, head, lanes, root, splat, spread, wide, without_nan
 
 # Elements of a block: at most as many are added up in the precision of the input before they are carried over to float64.
 BLOCK = 2048

@@ -5,26 +5,10 @@ import numpy as np
 from .._jit import routine, step
 from .apply import standardize
 from .job import place
+from .loads import add_to, load, load_part, load_wide, load_wide_part, store, store_part
 from .memory import cast, given, is_double, moved
 from .sums import add_exactly, inverse_root, is_sound, merge, moments
-from .vectors import (
-    DOUBLES,
-    add_to,
-    added_up,
-    fma,
-    head,
-    lanes,
-    load,
-    load_part,
-    load_wide,
-    load_wide_part,
-    narrow,
-    splat,
-    spread,
-    store,
-    store_part,
-    wide,
-)
+from .vectors import DOUBLES, added_up, fma, head, lanes, narrow, splat, spread, wide
 
 # Rows whose sums are taken in the precision of the input before they are carried over to float64.
 TILE = 64
@@ -263,17 +247,23 @@ def repeat(line, width, times, result):
 
 
 @step
+def known_columns(lines, line, k):
+    """High, scale and shift of a vector of columns, from the k-th on."""
+    return load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+
+
+@step
 def apply_row(x, at, y, to, width, lines, line):
     """y = (x - high)·scale + shift, each per column. lines: high, scale, shift, `line` apart."""
     n = lanes(y)
     whole = width - width % n
     for k in range(0, whole, n):
-        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        high, scale, shift = known_columns(lines, line, k)
         store(y, to + k, standardize(load(x, at + k), high, scale, shift))
     rest = width - whole
     if rest > 0:
         k = whole
-        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        high, scale, shift = known_columns(lines, line, k)
         store_part(y, to + k, standardize(load_part(x, at + k, rest), high, scale, shift), rest)
 
 
@@ -284,12 +274,12 @@ def apply_row_affine(x, at, y, to, width, lines, line, weight, bias):
     w, c = splat(y, weight), splat(y, bias)
     whole = width - width % n
     for k in range(0, whole, n):
-        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        high, scale, shift = known_columns(lines, line, k)
         store(y, to + k, fma(standardize(load(x, at + k), high, scale, shift), w, c))
     rest = width - whole
     if rest > 0:
         k = whole
-        high, scale, shift = load(lines, k), load(lines, line + k), load(lines, 2 * line + k)
+        high, scale, shift = known_columns(lines, line, k)
         store_part(y, to + k, fma(standardize(load_part(x, at + k, rest), high, scale, shift), w, c), rest)
 
 

@@ -50,8 +50,8 @@ def keep_small(builder):
 # -- Arithmetic: vector and vector, or vector and number -----------------------------------------------------------
 
 
-def _both(context, builder, kind, kinds, values):
-    """Two operands as vectors."""
+def _as_vectors(context, builder, kind, kinds, values):
+    """Operands as vectors."""
     whole = context.get_value_type(kind)
     return [
         value if isinstance(given, Vector) else _splat(builder, whole, value)
@@ -77,9 +77,8 @@ def _define(function, instruction):
             return None
 
     def emit(context, builder, found, arguments):
-        return getattr(builder, instruction)(
-            *_both(context, builder, found.return_type, found.args, arguments)
-        )
+        values = _as_vectors(context, builder, found.return_type, found.args, arguments)
+        return getattr(builder, instruction)(*values)
 
     for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
         lower_builtin(function, *kinds)(emit)
@@ -97,12 +96,9 @@ def fma(typingctx, a, b, c):
     kind = next(k for k in (a, b, c) if isinstance(k, Vector))
 
     def emit(context, builder, found, arguments):
-        whole = context.get_value_type(kind)
-        values = [
-            value if isinstance(given, Vector) else _splat(builder, whole, value)
-            for given, value in zip(found.args, arguments, strict=True)
-        ]
-        return builder.call(_llvm(builder, "fmuladd", whole, [whole] * 3), values)
+        values = _as_vectors(context, builder, kind, found.args, arguments)
+        whole = values[0].type
+        return builder.call(llvm(builder, "fmuladd", whole, whole, [whole] * 3), values)
 
     return kind(a, b, c), emit
 
@@ -113,7 +109,7 @@ def root(typingctx, a):
 
     def emit(context, builder, found, arguments):
         whole = arguments[0].type
-        return builder.call(_llvm(builder, "sqrt", whole, [whole]), arguments)
+        return builder.call(llvm(builder, "sqrt", whole, whole, [whole]), arguments)
 
     return a(a), emit
 
@@ -184,14 +180,14 @@ def _places(numbers):
     return ir.Constant(ir.VectorType(INT32, len(numbers)), numbers)
 
 
-def _llvm(builder, name, result, arguments):
-    """A function of LLVM's own, overloaded on its result."""
-    of = ("f32" if result.element == ir.FloatType() else "f64") if isinstance(result, ir.VectorType) else ""
-    full = f"llvm.{name}.v{result.count}{of}"
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), full)
+def llvm(builder, name, whole, result, arguments, ending=""):
+    """A function of LLVM's own, overloaded on a vector type."""
+    of = "f32" if whole.element == ir.FloatType() else "f64"
+    kind = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{whole.count}{of}{ending}")
 
 
-# -- Memory --------------------------------------------------------------------------------------------------------
+# -- Of one number, or of some -------------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -239,121 +235,11 @@ def first_of(typingctx, a):
     return a.dtype(a), emit
 
 
-def place_of(builder, memory, index, whole):
-    """The address of memory[index], as that of a vector."""
-    return builder.bitcast(builder.gep(memory, [index], inbounds=True), whole.as_pointer())
-
-
-def _first(context, builder, whole, count):
-    """A mask of the first `count` lanes."""
+def first_lanes(builder, whole, count):
+    """A mask of the first `count` lanes of an LLVM vector."""
     places = _places(range(whole.count))
-    number = builder.trunc(count, INT32)
-    many = _splat(builder, places.type, number)
+    many = _splat(builder, places.type, builder.trunc(count, INT32))
     return builder.icmp_signed("<", places, many)
-
-
-def _masked(builder, name, result, arguments, whole):
-    of = "f32" if whole.element == ir.FloatType() else "f64"
-    full = f"llvm.masked.{name}.v{whole.count}{of}.p0"
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), full)
-
-
-@intrinsic
-def load(typingctx, array, index):
-    """The vector that begins at array[index]."""
-    kind = vector_of(array)
-
-    def emit(context, builder, found, arguments):
-        whole = context.get_value_type(kind)
-        value = builder.load(place_of(builder, *arguments, whole))
-        value.align = array.dtype.bitwidth // 8
-        return value
-
-    return kind(array, types.int64), emit
-
-
-@intrinsic
-def load_part(typingctx, array, index, count):
-    """The first `count` numbers from array[index] on, then zeros; nothing is read beyond them."""
-    kind = vector_of(array)
-
-    def emit(context, builder, found, arguments):
-        whole = context.get_value_type(kind)
-        pointer = place_of(builder, *arguments[:2], whole)
-        mask = _first(context, builder, whole, arguments[2])
-        function = _masked(builder, "load", whole, [pointer.type, INT32, mask.type, whole], whole)
-        align = ir.Constant(INT32, array.dtype.bitwidth // 8)
-        return builder.call(function, [pointer, align, mask, ir.Constant(whole, None)])
-
-    return kind(array, types.int64, types.int64), emit
-
-
-def _half(memory):
-    """Half a vector of float32, a whole one of float64: as many numbers as a vector of float64 has."""
-    return Vector(memory.dtype, DOUBLES)
-
-
-@intrinsic
-def load_wide(typingctx, memory, index):
-    """As many numbers from memory[index] on as a vector of float64 has, in float64."""
-    kind, result = _half(memory), Vector(types.float64, DOUBLES)
-
-    def emit(context, builder, found, arguments):
-        value = builder.load(place_of(builder, *arguments, context.get_value_type(kind)))
-        value.align = memory.dtype.bitwidth // 8
-        if kind == result:
-            return value
-        return builder.fpext(value, context.get_value_type(result))
-
-    return result(memory, types.int64), emit
-
-
-@intrinsic
-def load_wide_part(typingctx, memory, index, count):
-    """The first `count` of them, then zeros."""
-    kind, result = _half(memory), Vector(types.float64, DOUBLES)
-
-    def emit(context, builder, found, arguments):
-        whole = context.get_value_type(kind)
-        pointer = place_of(builder, *arguments[:2], whole)
-        mask = _first(context, builder, whole, arguments[2])
-        function = _masked(builder, "load", whole, [pointer.type, INT32, mask.type, whole], whole)
-        align = ir.Constant(INT32, memory.dtype.bitwidth // 8)
-        value = builder.call(function, [pointer, align, mask, ir.Constant(whole, None)])
-        if kind == result:
-            return value
-        return builder.fpext(value, context.get_value_type(result))
-
-    return result(memory, types.int64, types.int64), emit
-
-
-@intrinsic
-def store(typingctx, array, index, value):
-    """Write a vector from array[index] on."""
-
-    def emit(context, builder, found, arguments):
-        target, at, number = arguments
-        store = builder.store(number, place_of(builder, target, at, number.type))
-        store.align = array.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, value), emit
-
-
-@intrinsic
-def store_part(typingctx, array, index, value, count):
-    """Write the first `count` numbers of a vector from array[index] on."""
-
-    def emit(context, builder, found, arguments):
-        target, at, number, many = arguments
-        whole = number.type
-        pointer = place_of(builder, target, at, whole)
-        mask = _first(context, builder, whole, many)
-        function = _masked(builder, "store", ir.VoidType(), [whole, pointer.type, INT32, mask.type], whole)
-        builder.call(function, [number, pointer, ir.Constant(INT32, array.dtype.bitwidth // 8), mask])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, value, types.int64), emit
 
 
 @intrinsic
@@ -362,42 +248,7 @@ def head(typingctx, value, count):
 
     def emit(context, builder, found, arguments):
         number, many = arguments
-        mask = _first(context, builder, number.type, many)
+        mask = first_lanes(builder, number.type, many)
         return builder.select(mask, number, ir.Constant(number.type, None))
 
     return value(value, types.int64), emit
-
-
-@intrinsic
-def add_to(typingctx, array, index, value):
-    """array[index …] += a vector of as wide numbers."""
-
-    def emit(context, builder, found, arguments):
-        target, at, number = arguments
-        pointer = place_of(builder, target, at, number.type)
-        before = builder.load(pointer)
-        before.align = array.dtype.bitwidth // 8
-        store = builder.store(builder.fadd(before, number), pointer)
-        store.align = array.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, value), emit
-
-
-@intrinsic
-def add_part_to(typingctx, array, index, value, count):
-    """The same with its first `count` numbers alone."""
-
-    def emit(context, builder, found, arguments):
-        target, at, number, many = arguments
-        whole = number.type
-        pointer = place_of(builder, target, at, whole)
-        mask = _first(context, builder, whole, many)
-        align = ir.Constant(INT32, array.dtype.bitwidth // 8)
-        load = _masked(builder, "load", whole, [pointer.type, INT32, mask.type, whole], whole)
-        store = _masked(builder, "store", ir.VoidType(), [whole, pointer.type, INT32, mask.type], whole)
-        before = builder.call(load, [pointer, align, mask, ir.Constant(whole, None)])
-        builder.call(store, [builder.fadd(before, number), pointer, align, mask])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, value, types.int64), emit
