@@ -19,7 +19,9 @@ from ._roles import Norm
 
 Array = NDArray[Any]
 
-# Parameters of all lines that add up gradients: 2 MiB of them, both gradients together.
+# Where the samples share their parameters, as many tasks add up gradients, each in a line of its own: four for so many
+# elements of x, but no more than fill 2 MiB.
+_ELEMENTS = 262144
 _PARAMETERS = 131072
 _LINES = 64
 
@@ -111,7 +113,7 @@ def _lines(plan: Plan) -> int:
     if plan.size < SERIAL_ELEMENTS:
         return 1
     parameters = plan.length if not plan.columns else plan.reduced
-    return int(max(1, min(_LINES, _PARAMETERS // parameters)))
+    return int(max(1, min(_LINES, _PARAMETERS // parameters, 4 * -(-plan.size // _ELEMENTS))))
 
 
 def _summed(lines: Array, plan: Plan, shape: Ints, dtype: Any) -> Array:

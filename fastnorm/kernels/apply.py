@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from .._jit import step
+from .._jit import routine, step
 from .activations import NONE, activate
-from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, STREAMING
+from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, STREAMING, place
 from .loads import load, load_part, store, store_part
 from .memory import cast, given, nothing, stream
 from .sums import BLOCK
-from .vectors import fma, lanes, splat
+from .vectors import fma, in_vectors, lanes, splat
 
 
 @step
@@ -53,7 +53,7 @@ def standardize(x, high, scale, shift):
 def plain_run(x, at, y, to, size, high, scale, shift):
     """y = (x - high)·scale + shift."""
     n = lanes(y)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
         store(y, to + i, standardize(load(x, at + i), high, scale, shift))
     rest = size - whole
@@ -65,7 +65,7 @@ def plain_run(x, at, y, to, size, high, scale, shift):
 def weight_run(x, at, y, to, size, weight, affine, high, scale, shift):
     """y = ((x - high)·scale + shift)·weight."""
     n = lanes(y)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
         store(y, to + i, standardize(load(x, at + i), high, scale, shift) * load(weight, affine + i))
     rest = size - whole
@@ -78,7 +78,7 @@ def weight_run(x, at, y, to, size, weight, affine, high, scale, shift):
 def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift):
     """y = ((x - high)·scale + shift)·weight + bias."""
     n = lanes(y)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
         x_hat = standardize(load(x, at + i), high, scale, shift)
         store(y, to + i, fma(x_hat, load(weight, affine + i), load(bias, affine + i)))
@@ -114,3 +114,17 @@ def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
             activate(target, t, count, code)
         if streaming:
             stream(buffer, y, to + i, count)
+
+
+@routine
+def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, step):
+    """y of some groups of a short run each, without activation, stored plainly; batch: mean, tail, rstd, `step` apart."""
+    each = pair_along(pair, job)
+    shared = job[AFFINE + ALONG] == 0
+    for j in range(groups):
+        b = first + j
+        affine = place(pairs, b, 0)
+        w, c = shared_pair(pair[0], pair[1], affine) if shared else (1.0, 0.0)
+        known = coefficients(y, (batch[j], batch[step + j], batch[2 * step + j]), w, c)
+        high, scale, shift = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
+        paired_run(x, place(xs, b, 0), y, place(ys, b, 0), size, each, affine, high, scale, shift)

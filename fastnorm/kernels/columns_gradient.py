@@ -25,7 +25,7 @@ from .job import (
     start,
     walks_of,
 )
-from .loads import add_to, load, load_part, store, store_part
+from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
 from .memory import given, is_double, moved, nothing, stack, stream
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -37,9 +37,7 @@ from .tiles import (
     carry_over,
     fill_coefficients,
     known_columns,
-    part_vector,
     repeat,
-    whole_vector,
 )
 from .vectors import added_up, fma, head, lanes, splat
 

@@ -11,9 +11,7 @@ from numba.extending import intrinsic
 
 from .._jit import routine
 from .loads import load_part, place_of, store_part
-from .vectors import INT32, INT64, keep_small, lanes, vector_of
-
-LINE = 64  # bytes of a cache line, the unit of a streaming store
+from .vectors import INT32, INT64, LINE, keep_small, lanes, vector_of
 
 
 @intrinsic

@@ -3,8 +3,10 @@
 import numpy as np
 
 from .._jit import kernel, routine, step
-from .apply import apply_run, coefficients, pair_along, shared_pair
+from .activations import NONE
+from .apply import apply_run, coefficients, pair_along, shared_pair, short_results
 from .job import (
+    ACTIVATION,
     AFFINE,
     ALONG,
     BESIDE,
@@ -15,6 +17,7 @@ from .job import (
     OPTIONS,
     PHASES,
     SECOND_MOMENT,
+    STREAMING,
     X,
     Y,
     by_segment,
@@ -27,8 +30,8 @@ from .job import (
 from .loads import load, load_part, store, store_part
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, address, listed, run, table
-from .sums import BLOCK, merge_all, moment_sums, moments, rstd_from, statistic_from
-from .vectors import first_of, lanes, spread
+from .sums import BLOCK, is_short, merge_all, moment_sums, moments, rstd_from, short_sums, statistic_from
+from .vectors import first_of, in_vectors, lanes, spread
 
 # Elements of a chunk: the fixed unit of merging, and of parallel work inside one group.
 CHUNK = 32768
@@ -124,10 +127,11 @@ def _finish_batch(batch, count, eps):
 
 
 @step
-def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
-    """A piece of group b, segments first to last, elements low to high of each; statistic is (mean, tail, rstd)."""
+def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, found, buffer):
+    """A piece of group b, segments first to last, elements low to high of each; found is (mean, tail, rstd, …)."""
     weight, bias = pair
     first, last, low, high = piece
+    statistic = found[0], found[1], found[2]
     along_run, own = job[AFFINE + ALONG] != 0, by_segment(job)
     each = pair_along(pair, job)
     affine = place(pairs, b, first)
@@ -214,7 +218,7 @@ def is_local(job):
 def add_run(x, at, residual, more, total, to, size):
     """total = x + residual."""
     n = lanes(x)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
         store(total, to + i, load(x, at + i) + load(residual, more + i))
     rest = size - whole
@@ -250,7 +254,12 @@ def store_statistic(statistics, found, groups, b):
 
 @step
 def groups_per_task(job):
-    return max(1, TASK // (reduced(job) * job[COUNTS + LENGTH]))
+    """Groups of a task: so many that the tasks, if there are some, are a multiple of four, for threads to have the same."""
+    groups, fit = kept(job), max(1, TASK // (reduced(job) * job[COUNTS + LENGTH]))
+    if groups <= fit:
+        return groups
+    tasks = ((groups + fit - 1) // fit + 3) // 4 * 4
+    return (groups + tasks - 1) // tasks
 
 
 @Phase
@@ -269,6 +278,8 @@ def _forward_groups(i, arrays, numbers, job, eps):
     partial = stack(statistics, _PARTIAL)
     for k in range(_SPACE):
         batch[k] = 1.0
+    short = chunks[0] == count and is_short(source, count)
+    plain = short and segments == 1 and job[OPTIONS + ACTIVATION] == NONE and job[OPTIONS + STREAMING] == 0
     band = groups_per_task(job)
     last = min((i + 1) * band, kept(job))
     for low in range(i * band, last, per_batch):
@@ -276,17 +287,24 @@ def _forward_groups(i, arrays, numbers, job, eps):
         for j in range(groups):
             if given(residual):
                 _add(x, residual, total, job, low + j)
-            sums = _group_sums(source, where, job, chunks, low + j, partial)
-            batch[_CENTRE + j], batch[_FIRST + j], batch[_SECOND + j] = sums
+            if not short:
+                sums = _group_sums(source, where, job, chunks, low + j, partial)
+                batch[_CENTRE + j], batch[_FIRST + j], batch[_SECOND + j] = sums
+        if short:
+            short_sums(source, where, low, groups, count, job[OPTIONS + SECOND_MOMENT], batch, _GROUPS)
         _finish_batch(batch, np.float64(count), eps)
         for j in range(groups):
-            b = low + j
-            mean, tail, rstd = batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j]
+            found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
             if given(statistics):
-                store_statistic(statistics, (mean, tail, rstd, batch[_VARIANCE + j]), kept(job), b)
-            all_of_it = (np.int64(0), segments, np.int64(0), length)
-            apply_group(
-                source, where, y, ys, (weight, bias), pairs, job, b, all_of_it, (mean, tail, rstd), buffer
+                store_statistic(statistics, found, kept(job), low + j)
+            if not plain:
+                all_of_it = (np.int64(0), segments, np.int64(0), length)
+                apply_group(
+                    source, where, y, ys, (weight, bias), pairs, job, low + j, all_of_it, found, buffer
+                )
+        if plain:
+            short_results(
+                source, where, y, ys, (weight, bias), pairs, job, low, groups, count, batch, _GROUPS
             )
 
 

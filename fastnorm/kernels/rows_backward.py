@@ -80,6 +80,18 @@ def _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer):
     sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
 
 
+@step
+def _finish(arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, low, high, buffer):
+    """What follows from the lines of some groups, in segment m, elements low to high: dx, and elements' own gradients."""
+    if gathers(gradients, job):
+        gather_segment(arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, low, high)
+    elif given(arrays[2]):
+        for j in range(groups):
+            b, line = first + j, moved(lines, j * LINE)
+            statistic = statistic_of(statistics, b)
+            segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high, buffer)
+
+
 # -- Phases --------------------------------------------------------------------------------------------------------
 
 
@@ -107,14 +119,10 @@ def _whole_groups(i, arrays, numbers, job, eps):
                 _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer)
             means = group_means(sums, parts, pair, walks, gradients, job, b)
             fill_line(line, statistic, means, job, arrays[1])
-            if given(arrays[2]):
-                for m in range(segments):
-                    segment_gradient(arrays, pair, walks, statistic, line, job, b, m, zero, length, buffer)
-        if gathers(gradients, job):
-            for m in range(segments):
-                gather_segment(
-                    arrays, pair, walks, statistics, lines, gradients, job, low, groups, m, zero, length
-                )
+        for m in range(segments):
+            _finish(
+                arrays, pair, walks, statistics, lines, gradients, job, low, groups, m, zero, length, buffer
+            )
 
 
 @Phase
@@ -146,17 +154,12 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     pieces, band, _ = apply_pieces(job)
     low, first = (i % pieces) * CHUNK, (i // pieces) * band
     high, last = min(low + CHUNK, job[COUNTS + LENGTH]), min(first + band, reduced(job))
-    walks = walks_of(job)
+    walks, one = walks_of(job), np.int64(1)
     buffer = stack(arrays[1], TWO_BLOCKS)
     for b in range(kept(job)):
-        statistic, line = statistic_of(statistics, b), moved(numbers[4], b * LINE)
+        line = moved(numbers[4], b * LINE)
         for m in range(first, last):
-            if given(arrays[2]):
-                segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high, buffer)
-            if gathers(gradients, job):
-                gather_segment(
-                    arrays, pair, walks, statistics, line, gradients, job, b, np.int64(1), m, low, high
-                )
+            _finish(arrays, pair, walks, statistics, line, gradients, job, b, one, m, low, high, buffer)
 
 
 @kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)

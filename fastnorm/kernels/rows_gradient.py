@@ -20,19 +20,32 @@ from .job import (
     reduced,
     slot,
 )
-from .loads import add_part_to, add_to, load, load_part, store, store_part
+from .loads import (
+    add_part_to,
+    add_to,
+    load,
+    load_part,
+    part_vector,
+    prefetch,
+    store,
+    store_part,
+    whole_vector,
+)
 from .memory import given, is_double, moved, stack, stream
-from .sums import BLOCK, add_exactly
-from .vectors import added_up, fma, head, lanes, splat, wide
+from .sums import AHEAD, BLOCK, add_exactly
+from .vectors import added_up, fma, head, in_vectors, lanes, splat, wide
 
 # Elements of groups that are finished together, for one trip to the parameters' gradients; and the most of them.
-BATCH = 8192
+BATCH = 16384
 GROUPS = 16
 
 # The line of a group: x_hat = (x - HIGH)·SCALE + SHIFT, dx = OF_G·g·weight + OF_X·x_hat + OF_1.
 HIGH, SCALE, SHIFT, OF_G, OF_X, OF_1 = range(6)
 LINE = 6
 SPACE, TWO_BLOCKS = LINE * GROUPS, 2 * BLOCK
+# Elements of each that are kept beside them, as g behind an activation or dx before it is stored past the cache.
+STRIP = np.int64(256)
+STRIPS = GROUPS * 256
 
 
 @routine
@@ -56,20 +69,30 @@ def statistic_of(statistics, b):
 
 
 @step
+def _drifted(drift, x_hat, x):
+    """Σ x_hat, which nobody asks of float32: a float64 mean has no rounding there."""
+    return drift + x_hat if is_double(x) else drift
+
+
+@step
 def _plain_sums(g, g_at, x, at, size, known, sums):
     """sums + (Σ g, Σ g·x_hat, Σ x_hat) of a run, lane by lane."""
     first, second, drift = sums
     high, scale, shift = known
     n = lanes(x)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
+        prefetch(g, g_at + i + AHEAD * n)
+        prefetch(x, at + i + AHEAD * n)
         gradient, x_hat = load(g, g_at + i), standardize(load(x, at + i), high, scale, shift)
-        first, second, drift = first + gradient, fma(gradient, x_hat, second), drift + x_hat
+        first, second = first + gradient, fma(gradient, x_hat, second)
+        drift = _drifted(drift, x_hat, x)
     rest = size - whole
     if rest > 0:
         gradient = load_part(g, g_at + whole, rest)
         x_hat = head(standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
-        first, second, drift = first + gradient, fma(gradient, x_hat, second), drift + x_hat
+        first, second = first + gradient, fma(gradient, x_hat, second)
+        drift = _drifted(drift, x_hat, x)
     return first, second, drift
 
 
@@ -79,16 +102,20 @@ def _weighted_sums(g, g_at, x, at, size, weight, affine, known, sums):
     first, second, drift = sums
     high, scale, shift = known
     n = lanes(x)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
+        prefetch(g, g_at + i + AHEAD * n)
+        prefetch(x, at + i + AHEAD * n)
         gradient = load(g, g_at + i) * load(weight, affine + i)
         x_hat = standardize(load(x, at + i), high, scale, shift)
-        first, second, drift = first + gradient, fma(gradient, x_hat, second), drift + x_hat
+        first, second = first + gradient, fma(gradient, x_hat, second)
+        drift = _drifted(drift, x_hat, x)
     rest = size - whole
     if rest > 0:
         gradient = load_part(g, g_at + whole, rest) * load_part(weight, affine + whole, rest)
         x_hat = head(standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
-        first, second, drift = first + gradient, fma(gradient, x_hat, second), drift + x_hat
+        first, second = first + gradient, fma(gradient, x_hat, second)
+        drift = _drifted(drift, x_hat, x)
     return first, second, drift
 
 
@@ -197,7 +224,7 @@ def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms):
     high, scale, shift = known
     of_g, of_x, of_1 = terms
     n = lanes(dx)
-    whole = size - size % n
+    whole = in_vectors(size, n)
     if given(weight):
         for i in range(0, whole, n):
             x_hat = standardize(load(x, at + i), high, scale, shift)
@@ -242,60 +269,67 @@ def segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high,
 
 
 @step
-def _gather_vector(g, g_at, x, x_at, lines, groups, i, count):
-    """(Σ g·x_hat, Σ g) over some groups, of the `count` elements from the i-th on."""
-    n = lanes(x)
+def _gather_vector(g, g_at, x, x_at, dx, dx_at, weight, lines, groups, i, count, fetch):
+    """dx of the `count` elements from the i-th on, of some groups, and (Σ g·x_hat, Σ g) over these."""
     second = splat(x, 0.0)
     first = second
     for j in range(groups):
         line = moved(lines, j * LINE)
-        known = (splat(x, line[HIGH]), splat(x, line[SCALE]), splat(x, line[SHIFT]))
-        if count == n:
-            gradient, value = load(g, g_at[j] + i), load(x, x_at[j] + i)
-        else:
-            gradient, value = load_part(g, g_at[j] + i, count), load_part(x, x_at[j] + i, count)
-        first = first + gradient
-        second = fma(gradient, standardize(value, known[0], known[1], known[2]), second)
+        gradient, value = fetch(g, g_at[j] + i, count), fetch(x, x_at[j] + i, count)
+        x_hat = standardize(value, splat(x, line[HIGH]), splat(x, line[SCALE]), splat(x, line[SHIFT]))
+        first, second = first + gradient, fma(gradient, x_hat, second)
+        if given(dx):
+            rest = fma(splat(x, line[OF_X]), x_hat, splat(x, line[OF_1]))
+            value = fma(splat(x, line[OF_G]), gradient * weight, rest)
+            if count == lanes(x):
+                store(dx, dx_at[j] + i, value)
+            else:
+                store_part(dx, dx_at[j] + i, value, count)
     return second, first
 
 
 @step
-def _gather(g, g_at, x, x_at, lines, groups, size, dweight, dbias, to):
-    """dweight += Σ g·x_hat, dbias += Σ g over some groups, whose runs begin at g_at[j] and x_at[j], element by element."""
-    n = lanes(x)
-    whole = size - size % n
+def _gather(g, g_at, x, x_at, dx, dx_at, weight, affine, lines, groups, size, gradients):
+    """dx of some groups, and dweight += Σ g·x_hat, dbias += Σ g over them, element by element; runs begin at …_at[j]."""
+    dweight, dbias, _ = gradients
+    n, one = lanes(x), splat(x, 1.0)
+    whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        second, first = _gather_vector(g, g_at, x, x_at, lines, groups, i, n)
-        add_to(dweight, to + i, wide(second))
-        add_to(dbias, to + i, wide(first))
+        w = load(weight, affine + i) if given(weight) else one
+        second, first = _gather_vector(g, g_at, x, x_at, dx, dx_at, w, lines, groups, i, n, whole_vector)
+        add_to(dweight, affine + i, wide(second))
+        add_to(dbias, affine + i, wide(first))
     rest = size - whole
     if rest > 0:
-        second, first = _gather_vector(g, g_at, x, x_at, lines, groups, whole, rest)
-        add_part_to(dweight, to + whole, wide(second), rest)
-        add_part_to(dbias, to + whole, wide(first), rest)
+        i, to = whole, affine + whole
+        w = load_part(weight, to, rest) if given(weight) else one
+        second, first = _gather_vector(g, g_at, x, x_at, dx, dx_at, w, lines, groups, i, rest, part_vector)
+        add_part_to(dweight, to, wide(second), rest)
+        add_part_to(dbias, to, wide(first), rest)
 
 
 @routine
 def gather_segment(arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, low, high):
-    """The gradients of each element's own pair, from segment m of `groups` groups, elements low to high."""
-    dy, x, _ = arrays
-    xs, gs, _, ps = walks
-    dweight, dbias, _ = gradients
+    """dx of segment m of some groups, elements low to high, and the gradients of each element's own pair, in one trip."""
+    dy, x, dx = arrays
+    xs, gs, ys, ps = walks
     affine = place(ps, first, m)
-    g_at, x_at, buffer = stack(job, GROUPS), stack(job, GROUPS), stack(x, BLOCK)
-    if job[OPTIONS + ACTIVATION] == NONE:
+    activates, streams = job[OPTIONS + ACTIVATION] != NONE, job[OPTIONS + STREAMING] != 0 and given(dx)
+    g_at, x_at, dx_at = stack(job, GROUPS), stack(job, GROUPS), stack(job, GROUPS)
+    g_space, dx_space = stack(x, STRIPS), stack(x, STRIPS)
+    strip = STRIP if activates or streams else high - low
+    for i in range(low, high, strip):
+        size = min(strip, high - i)
         for j in range(groups):
-            g_at[j], x_at[j] = place(gs, first + j, m) + low, place(xs, first + j, m) + low
-        _gather(dy, g_at, x, x_at, lines, groups, high - low, dweight, dbias, affine + low)
-        return
-    for j in range(groups):
-        b = first + j
-        for i in range(low, high, BLOCK):
-            size = min(BLOCK, high - i)
-            at, beside = place(xs, b, m) + i, place(gs, b, m) + i
-            through_activation(
-                dy, beside, x, at, size, statistic_of(statistics, b), pair, affine + i, job, buffer
-            )
-            g_at[0], x_at[0] = 0, at
-            line = moved(lines, j * LINE)
-            _gather(buffer, g_at, x, x_at, line, np.int64(1), size, dweight, dbias, affine + i)
+            b = first + j
+            g_at[j], x_at[j] = place(gs, b, m) + i, place(xs, b, m) + i
+            dx_at[j] = j * STRIP if streams else place(ys, b, m) + i
+            if activates:
+                statistic, own = statistic_of(statistics, b), moved(g_space, j * STRIP)
+                through_activation(dy, g_at[j], x, x_at[j], size, statistic, pair, affine + i, job, own)
+                g_at[j] = j * STRIP
+        g, target = g_space if activates else dy, dx_space if streams else dx
+        _gather(g, g_at, x, x_at, target, dx_at, pair[0], affine + i, lines, groups, size, gradients)
+        if streams:
+            for j in range(groups):
+                stream(moved(dx_space, j * STRIP), dx, place(ys, first + j, m) + i, size)

@@ -4,12 +4,14 @@ import numpy as np
 
 from .._jit import routine, step
 from .job import place
-from .loads import load, load_part
+from .loads import load, load_part, prefetch
 from .memory import cast, is_double
-from .vectors import added_up, first_of, fma, head, lanes, root, splat, spread, wide, without_nan
+from .vectors import added_up, first_of, fma, head, in_vectors, lanes, root, splat, spread, wide, without_nan
 
 # Elements of a block: at most as many are added up in the precision of the input before they are carried over to float64.
 BLOCK = 2048
+# Vectors that a first trip over memory asks for in advance, 4 KB: while a row's result is computed, the next one arrives.
+AHEAD = 32
 
 # A sum of squares outside these limits has lost digits to overflow or to subnormals, in float32 and in float64.
 _TINY, _TINIEST = 1e-30, 1e-290
@@ -19,28 +21,28 @@ _FAR = 0.1
 
 
 @step
-def pilot(x, walk, b, first, last, low, high):
-    """A number near the mean of segments first to last, elements low to high of each: the mean of their two ends.
+def pilot(x, at, end, size):
+    """A number near the mean of elements that lie from `at` to `end`, in runs of `size`: the mean of their two ends.
 
     Sums about it need not know the mean: where it lies within a third of a standard deviation, they lose nothing.
     """
     n = lanes(x)
-    at, end = place(walk, b, first) + low, place(walk, b, last - 1) + high
-    if high - low >= n:
+    if size >= n:
         return cast(x, added_up(load(x, at) + load(x, end - n)) / (2 * n))
-    count = high - low
-    return cast(x, added_up(load_part(x, at, count) + load_part(x, end - count, count)) / (2 * count))
+    return cast(x, added_up(load_part(x, at, size) + load_part(x, end - size, size)) / (2 * size))
 
 
 @step
 def _run_sums(x, at, size, centre, first, second):
     """(first + Σ d, second + Σ d²) of a run, lane by lane."""
     n = lanes(x)
-    end = at + size - size % n
+    whole = in_vectors(size, n)
+    end = at + whole
     for i in range(at, end, n):
+        prefetch(x, i + AHEAD * n)
         d = load(x, i) - centre
         first, second = first + d, fma(d, d, second)
-    rest = size % n
+    rest = size - whole
     if rest > 0:
         d = head(load_part(x, end, rest) - centre, rest)
         first, second = first + d, fma(d, d, second)
@@ -129,13 +131,41 @@ def moment_sums(x, walk, b, first, last, low, high, second_moment):
     """
     centre = cast(x, 0)
     if second_moment == 0:
-        centre = pilot(x, walk, b, first, last, low, high)
+        at, end = place(walk, b, first) + low, place(walk, b, last - 1) + high
+        centre = pilot(x, at, end, high - low)
     s1, s2 = centred_sums(x, walk, b, first, last, low, high, centre)
     if second_moment != 0:
         s1 = 0.0
     if is_sound(x, s1, s2, (last - first) * (high - low), _FAR):
         return np.float64(centre), s1, s2
     return _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
+
+
+@step
+def is_short(x, size):
+    """Whether a run is so short that a core has it in L1, and its sums need not be carried over to float64."""
+    return size <= 2 * lanes(x) * lanes(x)
+
+
+@routine
+def short_sums(x, walk, first, groups, size, second_moment, batch, step):
+    """`moment_sums` of some groups of one short run each, to the bit: into three lines of `batch`, `step` apart.
+
+    Apart from the rest of a kernel it has all registers: of a row of 16, that is a third of its time.
+    """
+    zero = splat(x, 0.0)
+    for j in range(groups):
+        at = place(walk, first + j, 0)
+        centre = cast(x, 0) if second_moment != 0 else pilot(x, at, at + size, size)
+        v1, v2 = _run_sums(x, at, size, splat(x, centre), zero, zero)
+        s1, s2 = added_up(v1), added_up(v2)
+        if second_moment != 0:
+            s1 = 0.0
+        sums = np.float64(centre), s1, s2
+        if not is_sound(x, s1, s2, size, _FAR):
+            zero_at, one = np.int64(0), np.int64(1)
+            sums = _careful_sums(x, walk, first + j, zero_at, one, zero_at, size, centre, s1, second_moment)
+        batch[j], batch[step + j], batch[2 * step + j] = sums
 
 
 # -- Moments: (mean, tail, M2), the mean being mean + tail ---------------------------------------------------------

@@ -5,10 +5,20 @@ import numpy as np
 from .._jit import routine, step
 from .apply import standardize
 from .job import place
-from .loads import add_to, load, load_part, load_wide, load_wide_part, store, store_part
+from .loads import (
+    add_to,
+    load,
+    load_part,
+    load_wide,
+    load_wide_part,
+    part_vector,
+    store,
+    store_part,
+    whole_vector,
+)
 from .memory import cast, given, is_double, moved
 from .sums import add_exactly, inverse_root, is_sound, merge, moments
-from .vectors import DOUBLES, added_up, fma, head, lanes, narrow, splat, spread, wide
+from .vectors import DOUBLES, added_up, fma, head, in_vectors, lanes, narrow, splat, spread, wide
 
 # Rows whose sums are taken in the precision of the input before they are carried over to float64.
 TILE = 64
@@ -27,16 +37,6 @@ def padded(array, width):
     """The width of a line that holds whole vectors."""
     n = lanes(array)
     return (width + n - 1) // n * n
-
-
-@step
-def whole_vector(x, at, count):
-    return load(x, at)
-
-
-@step
-def part_vector(x, at, count):
-    return load_part(x, at, count)
 
 
 @step
@@ -63,9 +63,9 @@ def pilot_columns(x, where, rows, width, centre):
     """centre[k] = the mean of column k over some rows, which lies near that of all."""
     n = lanes(x)
     share = splat(x, 1.0) / cast(x, rows)
-    for k in range(0, width - width % n, n):
+    for k in range(0, in_vectors(width, n), n):
         store(centre, k, _sampled(x, where, rows, k, n, whole_vector) * share)
-    rest = width % n
+    rest = width - in_vectors(width, n)
     if rest > 0:
         k = width - rest
         store(centre, k, _sampled(x, where, rows, k, rest, part_vector) * share)
@@ -127,9 +127,9 @@ def tile_sums(x, where, rows, width, lines, line, state):
     t1, t2 = moved(lines, line), moved(lines, 2 * line)
     for r in range(0, rows, FEW):
         few, there = min(FEW, rows - r), moved(where, r)
-        for k in range(0, width - width % n, n):
+        for k in range(0, in_vectors(width, n), n):
             _column_sums(x, there, few, k, n, lines, t1, t2, whole_vector)
-        rest = width % n
+        rest = width - in_vectors(width, n)
         if rest > 0:
             _column_sums(x, there, few, width - rest, rest, lines, t1, t2, part_vector)
     carry_over(t1, state, line)
@@ -256,7 +256,7 @@ def known_columns(lines, line, k):
 def apply_row(x, at, y, to, width, lines, line):
     """y = (x - high)·scale + shift, each per column. lines: high, scale, shift, `line` apart."""
     n = lanes(y)
-    whole = width - width % n
+    whole = in_vectors(width, n)
     for k in range(0, whole, n):
         high, scale, shift = known_columns(lines, line, k)
         store(y, to + k, standardize(load(x, at + k), high, scale, shift))
@@ -272,7 +272,7 @@ def apply_row_affine(x, at, y, to, width, lines, line, weight, bias):
     """The same, then ·weight + bias, one pair for the row."""
     n = lanes(y)
     w, c = splat(y, weight), splat(y, bias)
-    whole = width - width % n
+    whole = in_vectors(width, n)
     for k in range(0, whole, n):
         high, scale, shift = known_columns(lines, line, k)
         store(y, to + k, fma(standardize(load(x, at + k), high, scale, shift), w, c))

@@ -13,10 +13,14 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from .._jit import step
+
 # Two AVX-512 registers or four of AVX2: two chains of additions hide the latency of one.
-_BYTES = 128
+BYTES = 128
+# Bytes of a cache line.
+LINE = 64
 # Numbers in a vector of float64.
-DOUBLES = _BYTES // 8
+DOUBLES = BYTES // 8
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -36,7 +40,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 def vector_of(array):
     """The vector type in which the kernels compute on an array."""
-    return Vector(array.dtype, _BYTES * 8 // array.dtype.bitwidth)
+    return Vector(array.dtype, BYTES * 8 // array.dtype.bitwidth)
 
 
 def keep_small(builder):
@@ -200,6 +204,12 @@ def lanes(typingctx, array):
         return ir.Constant(INT64, count)
 
     return types.int64(array), emit
+
+
+@step
+def in_vectors(size, n):
+    """How many of `size` numbers fill vectors of n, a power of two."""
+    return size & -n
 
 
 @intrinsic
