@@ -2,11 +2,10 @@
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._jit import step
-from .vectors import BYTES, DOUBLES, INT32, INT64, LINE, Vector, first_lanes, llvm, vector_of
+from .vectors import DOUBLES, INT32, Vector, first_lanes, llvm, vector_of
 
 
 def place_of(builder, memory, index, whole):
@@ -121,24 +120,6 @@ def add_to(typingctx, memory, index, value):
 def add_part_to(typingctx, memory, index, value, count):
     """The same with its first `count` numbers alone."""
     return _storing(memory, value, True, types.int64)
-
-
-@intrinsic
-def prefetch(typingctx, memory, index):
-    """Ask for the vector at memory[index], of which nothing is read: it need not exist."""
-
-    def emit(context, builder, found, arguments):
-        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        for line in range(0, BYTES, LINE):
-            there = builder.gep(place, [ir.Constant(INT64, line)])
-            builder.call(
-                function, [there, ir.Constant(INT32, 0), ir.Constant(INT32, 3), ir.Constant(INT32, 1)]
-            )
-        return context.get_dummy_value()
-
-    return types.void(memory, types.int64), emit
 
 
 # -- Where a loop's body is the same for whole vectors and for the last part --------------------------------------------

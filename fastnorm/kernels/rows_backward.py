@@ -31,8 +31,8 @@ from .rows_gradient import (
     band_sums,
     fill_line,
     gather_segment,
+    group_gradient,
     group_means,
-    segment_gradient,
     statistic_of,
 )
 from .sums import BLOCK
@@ -45,13 +45,6 @@ _FEW = 8
 def gathers(gradients, job):
     """Whether each element's own parameters want their gradients."""
     return job[AFFINE + ALONG] != 0 and given(gradients[0])
-
-
-@step
-def parts_of(job):
-    """Parts of a group whose sums are taken apart: pieces of segments, or of bands of them."""
-    pieces, _, bands = apply_pieces(job)
-    return pieces * (reduced(job) if by_segment(job) else bands)
 
 
 @step
@@ -70,26 +63,38 @@ def groups_per_line(job):
 
 
 @step
-def _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer):
-    """The sums of one part of group b, into its three numbers: the same parts for one task as for many."""
-    pieces, band, _ = apply_pieces(job)
-    band = np.int64(1) if by_segment(job) else band
-    first, low = (part // pieces) * band, (part % pieces) * CHUNK
-    last, high = min(first + band, reduced(job)), min(low + CHUNK, job[COUNTS + LENGTH])
+def _cut(job):
+    """(parts, pieces of a segment, segments of a part): how a group's sums are taken apart, for one task as for many."""
+    pieces, band, bands = apply_pieces(job)
+    own = by_segment(job)
+    return pieces * (reduced(job) if own else bands), pieces, np.int64(1) if own else band
+
+
+@step
+def _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer):
+    """The sums of one part of group b, into its three numbers."""
+    parts, pieces, band = cut
+    segments, length = reduced(job), job[COUNTS + LENGTH]
+    first, last, low, high = np.int64(0), segments, np.int64(0), length
+    if parts > 1:
+        first, low = (part // pieces) * band, (part % pieces) * CHUNK
+        last, high = min(first + band, segments), min(low + CHUNK, length)
     s1, s2, s3 = band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, buffer)
     sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
 
 
 @step
-def _finish(arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, low, high, buffer):
-    """What follows from the lines of some groups, in segment m, elements low to high: dx, and elements' own gradients."""
+def _finish(arrays, pair, walks, statistics, lines, gradients, job, first, groups, piece, buffer):
+    """What follows from the lines of some groups, in a piece of each: dx, and the gradients of elements' own pairs."""
     if gathers(gradients, job):
-        gather_segment(arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, low, high)
+        for m in range(piece[0], piece[1]):
+            gather_segment(
+                arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, piece[2], piece[3]
+            )
     elif given(arrays[2]):
         for j in range(groups):
             b, line = first + j, moved(lines, j * LINE)
-            statistic = statistic_of(statistics, b)
-            segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high, buffer)
+            group_gradient(arrays, pair, walks, statistic_of(statistics, b), line, job, b, piece, buffer)
 
 
 # -- Phases --------------------------------------------------------------------------------------------------------
@@ -99,10 +104,12 @@ def _finish(arrays, pair, walks, statistics, lines, gradients, job, first, group
 def _whole_groups(i, arrays, numbers, job, eps):
     """Some groups, a batch of them at a time, in two trips while they are in the cache."""
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
-    walks, parts = walks_of(job), parts_of(job)
+    walks, cut = walks_of(job), _cut(job)
+    parts = cut[0]
     if job[AFFINE + ALONG] != 0:
         gradients = line_of(gradients, i)
-    length, segments, zero = job[COUNTS + LENGTH], reduced(job), np.int64(0)
+    length, segments = job[COUNTS + LENGTH], reduced(job)
+    whole = (np.int64(0), segments, np.int64(0), length)
     buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], SPACE)
     sums = moved(numbers[3], 3 * parts * i)
     per_batch = 1
@@ -116,33 +123,31 @@ def _whole_groups(i, arrays, numbers, job, eps):
             b, line = low + j, moved(lines, j * LINE)
             statistic = statistic_of(statistics, b)
             for part in range(parts):
-                _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer)
+                _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
             means = group_means(sums, parts, pair, walks, gradients, job, b)
             fill_line(line, statistic, means, job, arrays[1])
-        for m in range(segments):
-            _finish(
-                arrays, pair, walks, statistics, lines, gradients, job, low, groups, m, zero, length, buffer
-            )
+        _finish(arrays, pair, walks, statistics, lines, gradients, job, low, groups, whole, buffer)
 
 
 @Phase
 def _sum_parts(i, arrays, numbers, job, eps):
     """The sums of some parts of one group."""
     arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
-    parts, per_task = parts_of(job), parts_per_task(job)
+    cut, per_task = _cut(job), parts_per_task(job)
+    parts = cut[0]
     tasks = (parts + per_task - 1) // per_task
     b, low = i // tasks, (i % tasks) * per_task
     walks, statistic = walks_of(job), statistic_of(statistics, b)
     buffer, sums = stack(arrays[1], BLOCK), moved(numbers[3], 3 * parts * b)
     for part in range(low, min(low + per_task, parts)):
-        _store_sums(arrays, pair, walks, statistic, sums, job, b, part, buffer)
+        _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
 
 
 @Phase
 def _merge_parts(i, arrays, numbers, job, eps):
     """The line of group i, from the sums of its parts."""
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
-    parts = parts_of(job)
+    parts = _cut(job)[0]
     means = group_means(moved(numbers[3], 3 * parts * i), parts, pair, walks_of(job), gradients, job, i)
     fill_line(moved(numbers[4], i * LINE), statistic_of(statistics, i), means, job, arrays[1])
 
@@ -157,9 +162,8 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     walks, one = walks_of(job), np.int64(1)
     buffer = stack(arrays[1], TWO_BLOCKS)
     for b in range(kept(job)):
-        line = moved(numbers[4], b * LINE)
-        for m in range(first, last):
-            _finish(arrays, pair, walks, statistics, line, gradients, job, b, one, m, low, high, buffer)
+        line, piece = moved(numbers[4], b * LINE), (first, last, low, high)
+        _finish(arrays, pair, walks, statistics, line, gradients, job, b, one, piece, buffer)
 
 
 @kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)
@@ -172,7 +176,7 @@ def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     groups.
     """
     job = pointer(job)
-    groups, parts, per_task = kept(job), parts_of(job), parts_per_task(job)
+    groups, parts, per_task = kept(job), _cut(job)[0], parts_per_task(job)
     pieces, _, bands = apply_pieces(job)
     whole = groups >= _FEW or reduced(job) * job[COUNTS + LENGTH] <= CHUNK
     first, last = (ALL_AT_ONCE, ALL_AT_ONCE) if whole else (SUMS, APPLY)

@@ -26,13 +26,12 @@ from .loads import (
     load,
     load_part,
     part_vector,
-    prefetch,
     store,
     store_part,
     whole_vector,
 )
 from .memory import given, is_double, moved, stack, stream
-from .sums import AHEAD, BLOCK, add_exactly
+from .sums import BLOCK, add_exactly
 from .vectors import added_up, fma, head, in_vectors, lanes, splat, wide
 
 # Elements of groups that are finished together, for one trip to the parameters' gradients; and the most of them.
@@ -82,8 +81,6 @@ def _plain_sums(g, g_at, x, at, size, known, sums):
     n = lanes(x)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        prefetch(g, g_at + i + AHEAD * n)
-        prefetch(x, at + i + AHEAD * n)
         gradient, x_hat = load(g, g_at + i), standardize(load(x, at + i), high, scale, shift)
         first, second = first + gradient, fma(gradient, x_hat, second)
         drift = _drifted(drift, x_hat, x)
@@ -104,8 +101,6 @@ def _weighted_sums(g, g_at, x, at, size, weight, affine, known, sums):
     n = lanes(x)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        prefetch(g, g_at + i + AHEAD * n)
-        prefetch(x, at + i + AHEAD * n)
         gradient = load(g, g_at + i) * load(weight, affine + i)
         x_hat = standardize(load(x, at + i), high, scale, shift)
         first, second = first + gradient, fma(gradient, x_hat, second)
@@ -119,7 +114,7 @@ def _weighted_sums(g, g_at, x, at, size, weight, affine, known, sums):
     return first, second, drift
 
 
-@step
+@routine
 def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, buffer):
     """(Σ g, Σ g·x_hat, Σ x_hat) over segments first to last of group b, elements low to high of each, in float64.
 
@@ -243,29 +238,35 @@ def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms):
         store_part(dx, to + whole, fma(of_g, gradient, fma(of_x, x_hat, of_1)), rest)
 
 
-@step
-def segment_gradient(arrays, pair, walks, statistic, line, job, b, m, low, high, buffer):
-    """dx of a piece of a run; buffer is space for two blocks."""
+@routine
+def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer):
+    """dx of a piece of group b: segments first to last, elements low to high of each; buffer is space for two blocks."""
     dy, x, dx = arrays
+    first, last, low, high = piece
     z, target = buffer, moved(buffer, BLOCK)
     xs, gs, ys, ps = walks
-    at, beside, to, affine = place(xs, b, m), place(gs, b, m), place(ys, b, m), place(ps, b, m)
-    weight = pair_along(pair, job)[0]
-    w = 1.0 if job[AFFINE + ALONG] != 0 else shared_pair(pair[0], pair[1], affine)[0]
+    weight, own, along_run = pair_along(pair, job)[0], by_segment(job), job[AFFINE + ALONG]
     known = (splat(dx, line[HIGH]), splat(dx, line[SCALE]), splat(dx, line[SHIFT]))
+    w = 1.0 if along_run != 0 else shared_pair(pair[0], pair[1], place(ps, b, first))[0]
     terms = (splat(dx, line[OF_G] * w), splat(dx, line[OF_X]), splat(dx, line[OF_1]))
-    for i in range(low, high, BLOCK):
-        size = min(BLOCK, high - i)
-        along = affine + i * job[AFFINE + ALONG]
-        g, g_at = dy, beside + i
-        if job[OPTIONS + ACTIVATION] != NONE:
-            through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, z)
-            g, g_at = z, 0
-        if job[OPTIONS + STREAMING] != 0:
-            _gradient_run(g, g_at, x, at + i, target, np.int64(0), size, weight, along, known, terms)
-            stream(target, dx, to + i, size)
-        else:
-            _gradient_run(g, g_at, x, at + i, dx, to + i, size, weight, along, known, terms)
+    activates, streams = job[OPTIONS + ACTIVATION] != NONE, job[OPTIONS + STREAMING] != 0
+    for m in range(first, last):
+        at, beside, to, affine = place(xs, b, m), place(gs, b, m), place(ys, b, m), place(ps, b, m)
+        if own and m > first:
+            w = shared_pair(pair[0], pair[1], affine)[0]
+            terms = (splat(dx, line[OF_G] * w), terms[1], terms[2])
+        for i in range(low, high, BLOCK):
+            size = min(BLOCK, high - i)
+            along = affine + i * along_run
+            g, g_at = dy, beside + i
+            if activates:
+                through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, z)
+                g, g_at = z, np.int64(0)
+            if streams:
+                _gradient_run(g, g_at, x, at + i, target, np.int64(0), size, weight, along, known, terms)
+                stream(target, dx, to + i, size)
+            else:
+                _gradient_run(g, g_at, x, at + i, dx, to + i, size, weight, along, known, terms)
 
 
 @step

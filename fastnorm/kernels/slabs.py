@@ -58,9 +58,13 @@ def widening(job, array, width):
 
 @step
 def rows_per_chunk(job):
-    """Rows of a chunk: so many that the moments of all chunks of a slab stay below 100 KiB."""
+    """Rows of a chunk: so many that the moments of all chunks of a slab stay near 100 KiB; chunks, if more, are fours of one."""
     rows, most = reduced(job), max(4, 4096 // (job[COUNTS + LENGTH] + 31))
-    return max(_CHUNK, (rows + most - 1) // most)
+    size = max(_CHUNK, (rows + most - 1) // most)
+    if rows <= size:
+        return size
+    chunks = ((rows + size - 1) // size + 3) // 4 * 4
+    return (rows + chunks - 1) // chunks
 
 
 @step

@@ -4,14 +4,12 @@ import numpy as np
 
 from .._jit import routine, step
 from .job import place
-from .loads import load, load_part, prefetch
+from .loads import load, load_part
 from .memory import cast, is_double
 from .vectors import added_up, first_of, fma, head, in_vectors, lanes, root, splat, spread, wide, without_nan
 
 # Elements of a block: at most as many are added up in the precision of the input before they are carried over to float64.
 BLOCK = 2048
-# Vectors that a first trip over memory asks for in advance, 4 KB: while a row's result is computed, the next one arrives.
-AHEAD = 32
 
 # A sum of squares outside these limits has lost digits to overflow or to subnormals, in float32 and in float64.
 _TINY, _TINIEST = 1e-30, 1e-290
@@ -39,7 +37,6 @@ def _run_sums(x, at, size, centre, first, second):
     whole = in_vectors(size, n)
     end = at + whole
     for i in range(at, end, n):
-        prefetch(x, i + AHEAD * n)
         d = load(x, i) - centre
         first, second = first + d, fma(d, d, second)
     rest = size - whole
