@@ -58,7 +58,7 @@ def widening(job, array, width):
 
 @step
 def rows_per_chunk(job):
-    """Rows of a chunk: so many that the moments of all chunks of a slab stay near 100 KiB; chunks, if more, are fours of one."""
+    """Rows of a chunk: so many that the moments of a slab's chunks stay near 100 KiB; one chunk, or four, or eight …."""
     rows, most = reduced(job), max(4, 4096 // (job[COUNTS + LENGTH] + 31))
     size = max(_CHUNK, (rows + most - 1) // most)
     if rows <= size:
