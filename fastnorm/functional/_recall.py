@@ -177,7 +177,7 @@ def free(out: Any, call: Call, x: Array, *others: Array | None) -> bool:
     if not (call.same_strides and alike(out, x)):
         return False
     own = out.flags.owndata
-    for a in others if out is x else (x, *others):
+    for a in others if out is x else (x, *others):  # noqa: SIM110 (a generator takes 0.2 µs longer)
         if a is not None and not _apart(out, own, a):
             return False
     return True
