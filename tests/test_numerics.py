@@ -42,10 +42,7 @@ def test_table(norm, name, dtype, count, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("norm", [norm for norm in NORMS if norm not in one_of_each(NORMS)], ids=str)
-def test_table_in_every_layout(norm, name, dtype, count, rng, request):
-    if str(norm) == "instance_norm CHWN" and dtype == np.float64 and count > 4096:
-        # A row of few samples is added to its channel's gradients at once: thousands of sums, one after the other.
-        request.applymarker(pytest.mark.xfail(strict=False, reason="dbias: rows are added one by one"))
+def test_table_in_every_layout(norm, name, dtype, count, rng):
     _check(norm, name, count, dtype, rng)
 
 

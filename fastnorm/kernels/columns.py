@@ -27,7 +27,7 @@ from .job import (
 from .loads import load, store
 from .memory import given, keep, moved, numbers_like, pointer, stack, stream
 from .phases import Phase, address, listed, run, table
-from .rows import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
 from .slabs import (
     FOUR_WIDE,
     LINES,

@@ -66,7 +66,7 @@ def _whole_slabs(i, arrays, numbers, job, eps):
             _add_chunk(sums, rest, state, 3 * line)
         _add_rest(sums, rest, 3 * line)
         rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-        finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients)
+        finish_lines(pair, rstd, sums, job, b, low, width, lines, line, own)
         gradient_rows(arrays, pair, own, job, b, np.int64(0), reduced(job), low, width, lines, line)
     keep(space)
     keep(low_space)
@@ -103,6 +103,8 @@ def _merge_sums(i, arrays, numbers, job, eps):
     for chunk in range(1, chunks):
         _add_chunk(sums, state, moved(sums, chunk * 3 * line), 3 * line)
     _add_rest(sums, state, 3 * line)
+    if job[AFFINE + ALONG] == 0:
+        gradients = nowhere(gradients)  # left to `_gradient_rows`, whose tasks have lines of their own
     finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state)
     keep(space)
     keep(low_space)
@@ -110,24 +112,22 @@ def _merge_sums(i, arrays, numbers, job, eps):
 
 @Phase
 def _gradient_rows(i, arrays, numbers, job, eps):
-    """dx of some rows of a slab; or where rows have pairs of their own, of whole slabs: no other task adds to their line."""
+    """dx of some rows of a slab; or of whole slabs, where pairs do not go along the run: no other task adds to its line."""
     partial = numbers[3]
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     line, slabs = padded(arrays[1], width_of(job)), slabs_of(job)
     space, low_space = np.empty(3 * line), np.zeros(LINES * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), arrays[1])
-    by_row = job[AFFINE + ALONG] == 0
-    band = slabs_per_line(job) if by_row else np.int64(1)
-    own = line_of(gradients, i) if by_row else gradients
-    for slab in range(i * band, min((i + 1) * band, kept(job) * slabs) if by_row else i + 1):
+    apart = job[AFFINE + ALONG] == 0
+    band = slabs_per_line(job) if apart else np.int64(1)
+    own = line_of(gradients, i) if apart else nowhere(gradients)
+    for slab in range(i * band, min((i + 1) * band, kept(job) * slabs) if apart else i + 1):
         b, first, last, low, width = task_of(job, slab)
-        if by_row:
+        if apart:
             b, low, width = slab_of(job, slab)
             first, last = np.int64(0), reduced(job)
         sums = moved(partial, (b * slabs + slab % slabs) * chunks_of(job) * 3 * line)
-        finished_lines(
-            arrays, pair, statistics, nowhere(gradients), sums, job, b, low, width, lines, line, state
-        )
+        finished_lines(arrays, pair, statistics, own, sums, job, b, low, width, lines, line, state)
         gradient_rows(arrays, pair, own, job, b, first, last, low, width, lines, line)
     keep(space)
     keep(low_space)

@@ -19,6 +19,7 @@ from .job import (
     STREAMING,
     X,
     Y,
+    by_segment,
     place,
     reduced,
     slot,
@@ -79,12 +80,12 @@ def few_rows(arrays, pair, walks, job, b, first, rows, wide, low, width, lines, 
     """Where a few rows begin, their weights, and g = dy·act'(z) of them behind an activation; returns g's memory."""
     dy, x, _ = arrays
     x_at, g_at, weights = places
-    activates = job[OPTIONS + ACTIVATION] != NONE
+    activates, own = job[OPTIONS + ACTIVATION] != NONE, by_segment(job)
     for r in range(rows):
         m = first + r * wide
         x_at[r], g_at[r] = place(walks[0], b, m) + low, place(walks[1], b, m) + low
         row_pair = row_weight(pair, walks, job, b, m)
-        weights[r] = row_pair[0]
+        weights[r] = row_pair[0] if own else 1.0
         if activates:
             g = moved(lines, (G + r) * line)
             row_gradient(dy, g_at[r], x, x_at[r], width, lines, line, pair, row_pair, job, g)
@@ -143,7 +144,7 @@ def band_sums(arrays, pair, walks, job, b, first, count, wide, low, width, lines
 @step
 def rows_at_once(job, width, paired):
     """How many successive rows are one wide row of x, dy and dx: one where each is `paired` with its own parameters."""
-    if job[AFFINE + ALONG] == 0 and paired:
+    if by_segment(job) and paired:
         return 1
     return min(widening(job, X, width), widening(job, BESIDE, width), widening(job, Y, width))
 
@@ -199,24 +200,25 @@ def start_lines(like, pair, statistics, job, b, low, width, lines, line, state):
 
 @routine
 def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
-    """The lines of dx from a slab's sums over all rows, and the gradients of the columns' pairs."""
+    """The lines of dx from a slab's sums over all rows, and the gradients of the columns' pairs, or of the slab's one."""
     weight = pair[0]
     dweight, dbias, parameters = gradients
-    along, fold = job[AFFINE + ALONG], job[COUNTS + FOLD]
+    along, fold, by_row = job[AFFINE + ALONG], job[COUNTS + FOLD], by_segment(job)
     count = np.float64(reduced(job) * fold)
     constant, second_moment = job[OPTIONS + CONSTANT] != 0, job[OPTIONS + SECOND_MOMENT] != 0
     # A single element always normalizes to 0, and its dx is exactly 0.
     alone = count == 1 and not constant and not second_moment
     affine = start(job, AFFINE, b, 0) + low * along
-    to = slot(job, b) * parameters + affine
-    own = along != 0 and given(weight)
+    to = slot(job, b) * parameters + affine if along != 0 else affine
+    own = given(weight) and not by_row
+    total1, rest1, total2, rest2 = 0.0, 0.0, 0.0, 0.0
     for k in range(0, width, fold):
         drift, mean, product = 0.0, 0.0, 0.0
         if is_double(weight) and not constant and not second_moment:
             for j in range(k, k + fold):
                 drift += sums[2 * line + j] / count
         for j in range(k, k + fold):
-            w = np.float64(weight[affine + j]) if own else 1.0
+            w = np.float64(weight[affine + j * along]) if own else 1.0
             first = sums[j]
             second = sums[line + j] - drift * first
             mean += w * first
@@ -224,17 +226,22 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
             if along != 0 and given(dweight):
                 dweight[to + j] += second
                 dbias[to + j] += first
+            total1, rest1 = add_exactly(total1, rest1, first)
+            total2, rest2 = add_exactly(total2, rest2, second)
         if constant:
             mean, product = 0.0, 0.0
         if second_moment:
             mean = 0.0
         for j in range(k, k + fold):
-            w = np.float64(weight[affine + j]) if own else 1.0
+            w = np.float64(weight[affine + j * along]) if own else 1.0
             inverse = 0.0 if alone else rstd[j]
             lines[SHIFT * line + j] = np.float64(lines[SHIFT * line + j]) - drift
             lines[OF_G * line + j] = inverse * w
             lines[OF_X * line + j] = -inverse * product / count
             lines[OF_1 * line + j] = -inverse * mean / count
+    if along == 0 and not by_row and given(dweight):
+        dweight[to] += total2 + (rest2 if rest2 == rest2 else 0.0)
+        dbias[to] += total1 + (rest1 if rest1 == rest1 else 0.0)
 
 
 # -- Gradients -----------------------------------------------------------------------------------------------------
@@ -275,7 +282,7 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
     _, x, dx = arrays
     dweight, dbias, _ = gradients
     n, rest = lanes(x), width % lanes(x)
-    streaming, by_row = job[OPTIONS + STREAMING] != 0, job[AFFINE + ALONG] == 0 and given(dweight)
+    streaming, by_row = job[OPTIONS + STREAMING] != 0, by_segment(job) and given(dweight)
     places, to = (stack(job, FEW), stack(job, FEW), stack(x, FEW)), stack(job, FEW)
     x_at, g_at, weights = places
     for row in range(0, count, FEW):

@@ -5,6 +5,19 @@ import numpy as np
 from .._jit import kernel, routine, step
 from .activations import NONE
 from .apply import apply_run, coefficients, pair_along, shared_pair, short_results
+from .groups import (
+    CHUNK,
+    PARTIAL,
+    apply_pieces,
+    apply_tasks,
+    chunking,
+    group_of_task,
+    group_sums,
+    groups_per_task,
+    is_local,
+    merged_sums,
+    store_chunk,
+)
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -12,8 +25,6 @@ from .job import (
     BESIDE,
     COUNTS,
     LENGTH,
-    M0,
-    M1,
     OPTIONS,
     PHASES,
     SECOND_MOMENT,
@@ -27,82 +38,18 @@ from .job import (
     start,
     walk,
 )
-from .loads import load, load_part, store, store_part
+from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, address, listed, run, table
-from .sums import BLOCK, is_short, merge_all, moment_sums, moments, rstd_from, short_sums, statistic_from
-from .vectors import first_of, in_vectors, lanes, spread
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
+from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from
+from .vectors import first_of, lanes, spread
 
-# Elements of a chunk: the fixed unit of merging, and of parallel work inside one group.
-CHUNK = 32768
-# Elements of a group that stay in the L2 cache of a core between its statistics and its result.
-LOCAL = 131072
-# Elements a thread should take at a time where groups are smaller than that.
-TASK = 16384
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
 _BATCH = 4096
 _GROUPS = 16
 
-# Space for the moments of its chunks, which are more than half full.
-_PARTIAL = 4 * (LOCAL // (CHUNK // 2))
-
-# The phases of a forward call: the first alone, or the others in turn.
-ALL_AT_ONCE, ADD, CHUNKS, MERGE, APPLY = range(5)
-
-
 # -- Statistics ----------------------------------------------------------------------------------------------------
-
-
-@step
-def chunking(job, array):
-    """(length, segments of a chunk, elements of each, chunks) of every group of `array`, segments that touch being one."""
-    segments, length = reduced(job), job[COUNTS + LENGTH]
-    if job[COUNTS + M0] == 1 and job[array + M1] == length:
-        segments, length = 1, segments * length
-    if 2 * length <= CHUNK:
-        per_chunk = CHUNK // length
-        return length, per_chunk, length, (segments + per_chunk - 1) // per_chunk
-    return length, 1, CHUNK, segments * ((length + CHUNK - 1) // CHUNK)
-
-
-@step
-def chunk_of(job, chunks, i):
-    """(first segment, last, first element, last) of chunk i of a group."""
-    length, per_chunk, size, _ = chunks
-    pieces = (length + size - 1) // size
-    segments = reduced(job) * job[COUNTS + LENGTH] // length
-    first = (i // pieces) * per_chunk
-    low = (i % pieces) * size
-    return first, min(first + per_chunk, segments), low, min(low + size, length)
-
-
-@routine
-def store_chunk(x, where, job, chunks, b, i, line):
-    """Count, mean, tail and M2 of chunk i of group b, into a line of four."""
-    first, last, low, high = chunk_of(job, chunks, i)
-    count = np.float64((last - first) * (high - low))
-    sums = moment_sums(x, where, b, first, last, low, high, job[OPTIONS + SECOND_MOMENT])
-    line[0] = count
-    line[1], line[2], line[3] = moments(sums, count)
-
-
-@step
-def _merged_sums(partial, chunks):
-    """(centre, Σ d, Σ d²) such that they say what all chunks of a group merged say."""
-    merge_all(partial, 0, chunks)
-    count, mean, tail, m2 = partial[0], partial[1], partial[2], partial[3]
-    return mean, tail * count, m2 + tail * tail * count
-
-
-@step
-def _group_sums(x, where, job, chunks, b, partial):
-    """(centre, Σ d, Σ d²) of group b: of its only chunk, or of all merged."""
-    if chunks[3] == 1:
-        first, last, low, high = chunk_of(job, chunks, 0)
-        return moment_sums(x, where, b, first, last, low, high, job[OPTIONS + SECOND_MOMENT])
-    for i in range(chunks[3]):
-        store_chunk(x, where, job, chunks, b, i, moved(partial, 4 * i))
-    return _merged_sums(partial, chunks[3])
 
 
 # Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
@@ -147,20 +94,6 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, found, buffer):
         apply_run(x, at, y, to, high - low, each, affine, known, job, buffer)
 
 
-@step
-def apply_pieces(job):
-    """(chunks of a segment, segments of a band, bands)."""
-    length, segments = job[COUNTS + LENGTH], reduced(job)
-    band = max(1, TASK // length)
-    return (length + CHUNK - 1) // CHUNK, band, (segments + band - 1) // band
-
-
-@step
-def apply_tasks(job):
-    pieces, _, bands = apply_pieces(job)
-    return kept(job) * bands * pieces
-
-
 @routine
 def _apply_task(x, array, y, pair, statistic, job, i):
     """The i-th task: one band of short segments, or one chunk of a long one; statistic is that of its group."""
@@ -175,19 +108,12 @@ def _apply_task(x, array, y, pair, statistic, job, i):
     apply_group(x, xs, y, ys, pair, pairs, job, b, (first, last, low, high), statistic, buffer)
 
 
-@step
-def _group_of_task(job, i):
-    """The group whose elements the i-th task applies to."""
-    pieces, _, bands = apply_pieces(job)
-    return i // (bands * pieces)
-
-
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
     """A task of inference: statistics are per channel, and read where the affine pair is."""
     x, y, weight, bias = listed(arrays, 4)
     mean, variance = listed(numbers, 2)
-    channel = start(job, AFFINE, _group_of_task(job, i), 0)
+    channel = start(job, AFFINE, group_of_task(job, i), 0)
     rstd = rstd_from(np.float64(variance[channel]), eps)
     _apply_task(x, X, y, (weight, bias), (np.float64(mean[channel]), 0.0, rstd), job, i)
 
@@ -207,27 +133,6 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
 # -- Forward -------------------------------------------------------------------------------------------------------
 
 
-@step
-def is_local(job):
-    """Whether a group stays in one core's L2 between its statistics and its result, and no core stays idle for it."""
-    size = reduced(job) * job[COUNTS + LENGTH]
-    return size <= LOCAL and (kept(job) >= 8 or size <= CHUNK)
-
-
-@step
-def add_run(x, at, residual, more, total, to, size):
-    """total = x + residual."""
-    n = lanes(x)
-    whole = in_vectors(size, n)
-    for i in range(0, whole, n):
-        store(total, to + i, load(x, at + i) + load(residual, more + i))
-    rest = size - whole
-    if rest > 0:
-        i = whole
-        value = load_part(x, at + i, rest) + load_part(residual, more + i, rest)
-        store_part(total, to + i, value, rest)
-
-
 @routine
 def _add(x, residual, total, job, b):
     """total = x + residual, for group b."""
@@ -238,28 +143,11 @@ def _add(x, residual, total, job, b):
 
 
 @step
-def source_of(arrays):
-    """What is normalized, x or x + residual, and its line of the job."""
-    x, residual, total = listed(arrays, 3)
-    return (total, Y) if given(residual) else (x, X)
-
-
-@step
 def store_statistic(statistics, found, groups, b):
     """Mean, variance and rstd of group b, each in a line of all groups; found is mean, tail, rstd, variance."""
     statistics[b] = found[0] + found[1]
     statistics[groups + b] = found[3]
     statistics[2 * groups + b] = found[2]
-
-
-@step
-def groups_per_task(job):
-    """Groups of a task: so many that the tasks, if there are some, are a multiple of four, for threads to have the same."""
-    groups, fit = kept(job), max(1, TASK // (reduced(job) * job[COUNTS + LENGTH]))
-    if groups <= fit:
-        return groups
-    tasks = ((groups + fit - 1) // fit + 3) // 4 * 4
-    return (groups + tasks - 1) // tasks
 
 
 @Phase
@@ -275,7 +163,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     per_batch = max(1, min(_GROUPS, _BATCH // count))
     buffer = stack(y, BLOCK)
     batch = stack(statistics, _SPACE)
-    partial = stack(statistics, _PARTIAL)
+    partial = stack(statistics, PARTIAL)
     for k in range(_SPACE):
         batch[k] = 1.0
     short = chunks[0] == count and is_short(source, count)
@@ -288,7 +176,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
             if given(residual):
                 _add(x, residual, total, job, low + j)
             if not short:
-                sums = _group_sums(source, where, job, chunks, low + j, partial)
+                sums = group_sums(source, where, job, chunks, low + j, partial)
                 batch[_CENTRE + j], batch[_FIRST + j], batch[_SECOND + j] = sums
         if short:
             short_sums(source, where, low, groups, count, job[OPTIONS + SECOND_MOMENT], batch, _GROUPS)
@@ -330,7 +218,7 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     """Mean, tail, rstd and variance of group i, to the bit of `_forward_groups`."""
     statistics, partial, result = listed(numbers, 3)
     chunks = chunking(job, source_of(arrays)[1])[3]
-    centre, first, second = _merged_sums(moved(partial, 4 * i * chunks), chunks)
+    centre, first, second = merged_sums(moved(partial, 4 * i * chunks), chunks)
     count = np.float64(reduced(job) * job[COUNTS + LENGTH])
     found = statistic_from((spread(centre), spread(first), spread(second)), count, eps)
     line = moved(result, 4 * i)
@@ -344,7 +232,7 @@ def _merge_chunks(i, arrays, numbers, job, eps):
 def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all groups are known."""
     source, array = source_of(arrays)
-    line = moved(numbers[2], 4 * _group_of_task(job, i))
+    line = moved(numbers[2], 4 * group_of_task(job, i))
     _apply_task(source, array, arrays[3], (arrays[4], arrays[5]), (line[0], line[1], line[2]), job, i)
 
 

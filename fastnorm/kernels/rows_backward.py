@@ -4,6 +4,7 @@ import numpy as np
 
 from .._jit import kernel, step
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
+from .groups import CHUNK, apply_pieces, groups_per_task
 from .job import (
     AFFINE,
     ALONG,
@@ -21,7 +22,6 @@ from .job import (
 )
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, address, run, table
-from .rows import CHUNK, apply_pieces, groups_per_task
 from .rows_gradient import (
     BATCH,
     GROUPS,
