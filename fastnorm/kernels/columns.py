@@ -136,7 +136,7 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     job = pointer(job)
     arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(variance)))
-    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), eps, threads)
+    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), eps, threads, False)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -262,5 +262,5 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     )
     numbers = table((pointer(statistics), pointer(partial)))
     for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads)
+        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads, phase == APPLY)
     keep(partial)

@@ -9,8 +9,9 @@ from .sums import merge_all, moment_sums, moments
 
 # Elements of a chunk: the fixed unit of merging, and of parallel work inside one group.
 CHUNK = 32768
-# Elements of a group that stay in the L2 cache of a core between its statistics and its result.
-LOCAL = 131072
+# Elements of a group that stay in a core's share of the last cache between its statistics and its result. (Of 64 groups of
+# 401408, batch norm took 12.0 ms so, 14.9 when all of them were read before the first was written.)
+LOCAL = 1048576
 # Space for the moments of the chunks of such a group, which are more than half full.
 PARTIAL = 4 * (LOCAL // (CHUNK // 2))
 # Elements a thread should take at a time where groups are smaller than that.
@@ -19,7 +20,7 @@ TASK = 16384
 
 @step
 def is_local(job):
-    """Whether a group stays in one core's L2 between its statistics and its result, and no core stays idle for it."""
+    """Whether a group stays in one core's cache between its statistics and its result, and no core stays idle for it."""
     size = reduced(job) * job[COUNTS + LENGTH]
     return size <= LOCAL and (kept(job) >= 8 or size <= CHUNK)
 

@@ -127,7 +127,7 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     job = pointer(job)
     arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(variance)))
-    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), eps, threads)
+    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), eps, threads, False)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -258,6 +258,6 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     )
     numbers = table((pointer(statistics), pointer(partial), pointer(result)))
     for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads)
+        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads, phase == APPLY)
     keep(partial)
     keep(result)

@@ -188,6 +188,6 @@ def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(gradients), pointer(sums), pointer(lines)))
     for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), 0.0, threads)
+        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), 0.0, threads, phase == APPLY)
     keep(sums)
     keep(lines)
