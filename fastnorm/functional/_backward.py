@@ -56,7 +56,7 @@ def backward(
     at = None
     if call is not None and alike(dy, x) and _as_returned(mean, rstd, call.statistics, norm):
         dtype = x.dtype
-        dx = np.empty_like(x) if needs[0] else None
+        dx = call.new(x) if needs[0] else None
         arrays = call.flat(dy), call.flat(x), call.none if dx is None else call.flat(dx)
     else:
         given, x = (dy, x), _checks.array(x, "x")

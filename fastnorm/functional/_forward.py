@@ -46,7 +46,7 @@ def normalize(
     at = None
     if call is not None and (out is None or free(out, call, x, weight, bias)):
         running = None if update is UNMOVED else update.checked(call.shared, x, out)
-        y = np.empty_like(x) if out is None else out
+        y = call.new(x) if out is None else out
         x_in, none, y_to = call.flat(x), call.none, call.flat(y)
     else:
         given, x = x, _checks.array(x, "x")
@@ -104,7 +104,7 @@ def normalize_sum(
     key, call = recall("sum", norm, argument, eps, None, x, weight, bias)
     at = None
     if call is not None and out is None and sum_out is None and alike(residual, x):
-        y, total = np.empty_like(x), np.empty_like(x)
+        y, total = call.new(x), call.new(x)
         x_in, more, sum_to, y_to = call.flat(x), call.flat(residual), call.flat(total), call.flat(y)
     else:
         given, x = (x, residual), _checks.array(x, "x")
@@ -150,7 +150,7 @@ def standardize(
         and running_var is not None
         and (out is None or free(out, call, x, weight, bias, *given))
     ):
-        y = np.empty_like(x) if out is None else out
+        y = call.new(x) if out is None else out
         mean, variance = running_mean, running_var
         x_in, y_to = call.flat(x), call.flat(y)
     else:

@@ -19,6 +19,7 @@ from .._jit import Kernel
 from .._layout import Ints, Plan, flat
 from .._threads import spread
 from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES
+from ._results import maker
 from ._roles import Norm, Shared
 
 Array = NDArray[Any]
@@ -52,6 +53,7 @@ class Call:
     parameter: (
         Callable[[Array], Array] | None
     )  # a weight or bias in the kernels' order; None where it is as it lies
+    new: Callable[[Array], Array]  # a new result, for an array like x
     same_strides: bool  # have x and a new result the same?
 
     def pair(self, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
@@ -104,6 +106,7 @@ def new_call(
         none=np.empty(0, x.dtype),
         flat=_flattening(x, like),
         parameter=parameter,
+        new=maker(like),
         same_strides=like.strides == x.strides,
     )
     if key is not None:
