@@ -49,25 +49,10 @@ from .vectors import first_of, lanes, spread
 _BATCH = 4096
 _GROUPS = 16
 
-# -- Statistics ----------------------------------------------------------------------------------------------------
-
-
 # Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
 _CENTRE, _FIRST, _SECOND = 0, _GROUPS, 2 * _GROUPS
 _MEAN, _TAIL, _RSTD, _VARIANCE = 0, _GROUPS, 2 * _GROUPS, 3 * _GROUPS
 _SPACE = 4 * _GROUPS
-
-
-@step
-def _finish_batch(batch, count, eps):
-    """Mean, tail, rstd and variance of a whole batch, a vector of groups at a time: division and root take their time."""
-    for i in range(0, _GROUPS, lanes(batch)):
-        sums = (load(batch, _CENTRE + i), load(batch, _FIRST + i), load(batch, _SECOND + i))
-        mean, tail, rstd, variance = statistic_from(sums, count, eps)
-        store(batch, _MEAN + i, mean)
-        store(batch, _TAIL + i, tail)
-        store(batch, _RSTD + i, rstd)
-        store(batch, _VARIANCE + i, variance)
 
 
 # -- Applying ------------------------------------------------------------------------------------------------------
@@ -140,6 +125,18 @@ def _add(x, residual, total, job, b):
     for m in range(reduced(job)):
         size = job[COUNTS + LENGTH]
         add_run(x, place(xs, b, m), residual, place(more, b, m), total, place(to, b, m), size)
+
+
+@step
+def _finish_batch(batch, count, eps):
+    """Mean, tail, rstd and variance of a whole batch, a vector of groups at a time: division and root take their time."""
+    for i in range(0, _GROUPS, lanes(batch)):
+        sums = (load(batch, _CENTRE + i), load(batch, _FIRST + i), load(batch, _SECOND + i))
+        mean, tail, rstd, variance = statistic_from(sums, count, eps)
+        store(batch, _MEAN + i, mean)
+        store(batch, _TAIL + i, tail)
+        store(batch, _RSTD + i, rstd)
+        store(batch, _VARIANCE + i, variance)
 
 
 @step
