@@ -31,6 +31,11 @@ FORMATS = {
 }
 
 
+def value(coefficients: Sequence[Real], a: Real) -> Real:
+    """A polynomial's, constant first."""
+    return mp.fsum(c * a**j for j, c in enumerate(coefficients))
+
+
 def fit_expm1(degree: int) -> tuple[list[Real], Real]:
     """The polynomial near (e^r - 1 - r)/r² on |r| <= ln(2)/2, constant first, and its error in e^r."""
     half = mp.log(2) / 2
@@ -39,8 +44,13 @@ def fit_expm1(degree: int) -> tuple[list[Real], Real]:
         # By its series: the closed form cancels at 0.
         return mp.fsum(r**i / mp.factorial(i + 2) for i in range(40))
 
-    coefficients, error = mp.chebyfit(remainder, [-half, half], degree + 1, error=True)
-    return coefficients[::-1], error * half**2 * mp.exp(half)
+    count = degree + 1
+    nodes = [half * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+    rows = [[r**j for j in range(count)] for r in nodes]
+    coefficients = list(mp.lu_solve(mp.matrix(rows), mp.matrix([remainder(r) for r in nodes])))
+    extremes = [half * mp.cos(mp.pi * i / count) for i in range(count)]
+    error = max(abs(remainder(r) - value(coefficients, r)) for r in extremes)
+    return coefficients, error * half**2 * mp.exp(half)
 
 
 def normal_ratio(a: Real) -> Real:
@@ -69,7 +79,7 @@ def fit_normal_ratio(limit: float, degree: int) -> tuple[list[Real], list[Real],
     assert min(numerator + denominator) > 0
 
     def error(a: Real) -> Real:
-        return mp.polyval(numerator[::-1], a) / mp.polyval(denominator[::-1], a) / normal_ratio(a) - 1
+        return value(numerator, a) / value(denominator, a) / normal_ratio(a) - 1
 
     return numerator, denominator, max(abs(error(limit * (mp.mpf(i) / 500) ** 2)) for i in range(501))
 
