@@ -20,9 +20,9 @@ from ._roles import Norm
 Array = NDArray[Any]
 
 # Where the samples share their parameters, as many tasks add up gradients, each in a line of its own: four for so many
-# elements of x, but no more than fill 2 MiB.
+# elements of x, but no more than fill 1 MiB.
 _ELEMENTS = 262144
-_PARAMETERS = 131072
+_PARAMETERS = 65536
 _LINES = 64
 
 _NO_MEAN = np.empty(0)

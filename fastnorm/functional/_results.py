@@ -22,13 +22,15 @@ Array = NDArray[Any]
 
 # Smaller blocks are kept by malloc itself; larger ones are not kept, nor are more than so many bytes in all.
 _LARGE, _MOST = 32 << 20, 256 << 20
+# What the system must know of: Linux does, macOS has the first alone, Windows neither.
+_ADVICE = ("MADV_FREE", "MADV_HUGEPAGE")
 
 _left: dict[int, mmap.mmap] = {}
 
 
 def maker(like: Array) -> Callable[[Array], Array]:
     """What makes a new array, uninitialized, with the shape, dtype and strides of `like`, from an x like which it is."""
-    if not _LARGE < like.nbytes <= _MOST or not hasattr(mmap, "MADV_FREE"):
+    if not _LARGE < like.nbytes <= _MOST or not all(hasattr(mmap, advice) for advice in _ADVICE):
         return np.empty_like
     return partial(_reused, like.shape, like.dtype, like.strides, like.nbytes)
 

@@ -6,7 +6,8 @@ from .._jit import routine, step
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, STREAMING, place
 from .loads import load, load_part, store, store_part
-from .memory import cast, given, nothing, stream
+from .memory import cast, given, nothing, pointer, stream
+from .phases import run_all, table
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
 
@@ -128,3 +129,11 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, st
         known = coefficients(y, (batch[j], batch[step + j], batch[2 * step + j]), w, c)
         high, scale, shift = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
         paired_run(x, place(xs, b, 0), y, place(ys, b, 0), size, each, affine, high, scale, shift)
+
+
+@step
+def run_given(x, y, weight, bias, mean, variance, job, tasks, eps, threads):
+    """The one phase of an inference call, with its tasks: y from x and statistics that the caller has given."""
+    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(variance)))
+    run_all(0, 0, (tasks,), arrays, numbers, job, eps, threads)

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import kernel, routine, step
 from .activations import NONE, activate
-from .apply import pair_along, shared_pair
+from .apply import pair_along, run_given, shared_pair
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -14,10 +14,10 @@ from .job import (
     FOLD,
     LENGTH,
     OPTIONS,
-    PHASES,
     STREAMING,
     X,
     Y,
+    by_segment,
     kept,
     place,
     reduced,
@@ -26,7 +26,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, keep, moved, numbers_like, pointer, stack, stream
-from .phases import Phase, address, listed, run, table
+from .phases import Phase, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
 from .slabs import (
     FOUR_WIDE,
@@ -86,7 +86,7 @@ def apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line):
     """Rows first to last of y, `width` columns from `low` on. lines: high, scale and shift, then space for a row."""
     walks = walk(job, array), walk(job, Y), walk(job, AFFINE)
     wide = min(widening(job, array, width), widening(job, Y, width))
-    if given(pair[0]) and job[AFFINE + ALONG] == 0:
+    if given(pair[0]) and by_segment(job):
         wide = 1
     whole = (last - first) // wide if wide > 1 else 0
     if whole > 0:
@@ -134,9 +134,7 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
     """
     job = pointer(job)
-    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(variance)))
-    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), eps, threads, False)
+    run_given(x, y, weight, bias, mean, variance, job, tasks_of(job), eps, threads)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -261,6 +259,5 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
         (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
     )
     numbers = table((pointer(statistics), pointer(partial)))
-    for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads, phase == APPLY)
+    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
     keep(partial)

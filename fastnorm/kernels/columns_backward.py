@@ -5,9 +5,9 @@ import numpy as np
 from .._jit import kernel, routine, step
 from .columns_gradient import LINES, chunk_sums, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
-from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, PHASES, kept, reduced
-from .memory import keep, moved, numbers_like, pointer
-from .phases import Phase, address, run, table
+from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, kept, reduced
+from .memory import given, keep, moved, numbers_like, pointer
+from .phases import Phase, run_all, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
 from .sums import add_exactly
 from .tiles import padded
@@ -103,9 +103,9 @@ def _merge_sums(i, arrays, numbers, job, eps):
     for chunk in range(1, chunks):
         _add_chunk(sums, state, moved(sums, chunk * 3 * line), 3 * line)
     _add_rest(sums, state, 3 * line)
-    if job[AFFINE + ALONG] == 0:
-        gradients = nowhere(gradients)  # left to `_gradient_rows`, whose tasks have lines of their own
-    finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state)
+    # Other pairs are left to `_gradient_rows`, whose tasks have lines of their own.
+    if job[AFFINE + ALONG] != 0 and given(gradients[0]):
+        finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state)
     keep(space)
     keep(low_space)
 
@@ -152,6 +152,5 @@ def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     tasks = (bands, slabs * chunks, slabs, bands if job[AFFINE + ALONG] == 0 else tasks_of(job))
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(gradients), pointer(partial)))
-    for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), 0.0, threads, phase == APPLY)
+    run_all(first, last, tasks, arrays, numbers, job, 0.0, threads)
     keep(partial)

@@ -211,6 +211,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
     affine = start(job, AFFINE, b, 0) + low * along
     to = slot(job, b) * parameters + affine if along != 0 else affine
     own = given(weight) and not by_row
+    one_pair = along == 0 and not by_row and given(dweight)
     total1, rest1, total2, rest2 = 0.0, 0.0, 0.0, 0.0
     for k in range(0, width, fold):
         drift, mean, product = 0.0, 0.0, 0.0
@@ -226,8 +227,9 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
             if along != 0 and given(dweight):
                 dweight[to + j] += second
                 dbias[to + j] += first
-            total1, rest1 = add_exactly(total1, rest1, first)
-            total2, rest2 = add_exactly(total2, rest2, second)
+            if one_pair:
+                total1, rest1 = add_exactly(total1, rest1, first)
+                total2, rest2 = add_exactly(total2, rest2, second)
         if constant:
             mean, product = 0.0, 0.0
         if second_moment:
@@ -239,7 +241,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
             lines[OF_G * line + j] = inverse * w
             lines[OF_X * line + j] = -inverse * product / count
             lines[OF_1 * line + j] = -inverse * mean / count
-    if along == 0 and not by_row and given(dweight):
+    if one_pair:
         dweight[to] += total2 + (rest2 if rest2 == rest2 else 0.0)
         dbias[to] += total1 + (rest1 if rest1 == rest1 else 0.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import kernel, routine, step
 from .activations import NONE
-from .apply import apply_run, coefficients, pair_along, shared_pair, short_results
+from .apply import apply_run, coefficients, pair_along, run_given, shared_pair, short_results
 from .groups import (
     CHUNK,
     PARTIAL,
@@ -26,7 +26,6 @@ from .job import (
     COUNTS,
     LENGTH,
     OPTIONS,
-    PHASES,
     SECOND_MOMENT,
     STREAMING,
     X,
@@ -40,7 +39,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, address, listed, run, table
+from .phases import Phase, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
 from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from
 from .vectors import first_of, lanes, spread
@@ -59,11 +58,10 @@ _SPACE = 4 * _GROUPS
 
 
 @step
-def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, found, buffer):
-    """A piece of group b, segments first to last, elements low to high of each; found is (mean, tail, rstd, …)."""
+def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
+    """A piece of group b, segments first to last, elements low to high of each; its statistic is (mean, tail, rstd)."""
     weight, bias = pair
     first, last, low, high = piece
-    statistic = found[0], found[1], found[2]
     along_run, own = job[AFFINE + ALONG] != 0, by_segment(job)
     each = pair_along(pair, job)
     affine = place(pairs, b, first)
@@ -110,9 +108,7 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
     """
     job = pointer(job)
-    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(variance)))
-    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), eps, threads, False)
+    run_given(x, y, weight, bias, mean, variance, job, apply_tasks(job), eps, threads)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -157,6 +153,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     chunks = chunking(job, array)
     segments, length = reduced(job), job[COUNTS + LENGTH]
     count = segments * length
+    whole = (np.int64(0), segments, np.int64(0), length)
     per_batch = max(1, min(_GROUPS, _BATCH // count))
     buffer = stack(y, BLOCK)
     batch = stack(statistics, _SPACE)
@@ -183,9 +180,9 @@ def _forward_groups(i, arrays, numbers, job, eps):
             if given(statistics):
                 store_statistic(statistics, found, kept(job), low + j)
             if not plain:
-                all_of_it = (np.int64(0), segments, np.int64(0), length)
+                statistic = (found[0], found[1], found[2])
                 apply_group(
-                    source, where, y, ys, (weight, bias), pairs, job, low + j, all_of_it, found, buffer
+                    source, where, y, ys, (weight, bias), pairs, job, low + j, whole, statistic, buffer
                 )
         if plain:
             short_results(
@@ -254,7 +251,6 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
         (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
     )
     numbers = table((pointer(statistics), pointer(partial), pointer(result)))
-    for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads, phase == APPLY)
+    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
     keep(partial)
     keep(result)

@@ -14,14 +14,13 @@ from .job import (
     GRADIENTS,
     LENGTH,
     OPTIONS,
-    PHASES,
     by_segment,
     kept,
     reduced,
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, address, run, table
+from .phases import Phase, run_all, table
 from .rows_gradient import (
     BATCH,
     GROUPS,
@@ -187,7 +186,6 @@ def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     lines = np.empty(LINE * (0 if whole else groups))
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(gradients), pointer(sums), pointer(lines)))
-    for phase in range(first, last + 1):
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), 0.0, threads, phase == APPLY)
+    run_all(first, last, tasks, arrays, numbers, job, 0.0, threads)
     keep(sums)
     keep(lines)

@@ -121,6 +121,15 @@ def _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
 
 
 @step
+def _checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment):
+    """(centre, Σ d, Σ d²), as it was found about `centre` if that is sound."""
+    s1, s2 = 0.0 if second_moment != 0 else found[0], found[1]
+    if is_sound(x, s1, s2, (last - first) * (high - low), _FAR):
+        return np.float64(centre), s1, s2
+    return _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
+
+
+@step
 def moment_sums(x, walk, b, first, last, low, high, second_moment):
     """(centre, Σ d, Σ d²) of segments first to last of group b, elements low to high of each; about 0 for RMS.
 
@@ -130,12 +139,8 @@ def moment_sums(x, walk, b, first, last, low, high, second_moment):
     if second_moment == 0:
         at, end = place(walk, b, first) + low, place(walk, b, last - 1) + high
         centre = pilot(x, at, end, high - low)
-    s1, s2 = centred_sums(x, walk, b, first, last, low, high, centre)
-    if second_moment != 0:
-        s1 = 0.0
-    if is_sound(x, s1, s2, (last - first) * (high - low), _FAR):
-        return np.float64(centre), s1, s2
-    return _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
+    found = centred_sums(x, walk, b, first, last, low, high, centre)
+    return _checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment)
 
 
 @step
@@ -150,18 +155,13 @@ def short_sums(x, walk, first, groups, size, second_moment, batch, step):
 
     Apart from the rest of a kernel it has all registers: of a row of 16, that is a third of its time.
     """
-    zero = splat(x, 0.0)
+    zero, none, one = splat(x, 0.0), np.int64(0), np.int64(1)
     for j in range(groups):
         at = place(walk, first + j, 0)
         centre = cast(x, 0) if second_moment != 0 else pilot(x, at, at + size, size)
         v1, v2 = _run_sums(x, at, size, splat(x, centre), zero, zero)
-        s1, s2 = added_up(v1), added_up(v2)
-        if second_moment != 0:
-            s1 = 0.0
-        sums = np.float64(centre), s1, s2
-        if not is_sound(x, s1, s2, size, _FAR):
-            zero_at, one = np.int64(0), np.int64(1)
-            sums = _careful_sums(x, walk, first + j, zero_at, one, zero_at, size, centre, s1, second_moment)
+        found = added_up(v1), added_up(v2)
+        sums = _checked_sums(x, walk, first + j, none, one, none, size, centre, found, second_moment)
         batch[j], batch[step + j], batch[2 * step + j] = sums
 
 
