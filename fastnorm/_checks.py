@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._floats import FLOAT32, FLOAT64, SUPPORTED, computed, is_supported
 from ._layout import Ints, walkable
 
 Array = NDArray[Any]
 
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-DTYPES = (FLOAT32, FLOAT64)
-_SUPPORTED = "float32 or float64"
+# Statistics are wider than the data: 16 bits would lose what they are kept for.
+_RUNNING = (FLOAT32, FLOAT64)
 
 
 def array(value: Any, name: str) -> Array:
     """`value` as the kernels can walk it: real floating, in native byte order and aligned (copied where it is not)."""
     if not isinstance(value, np.ndarray):
         raise TypeError(
-            f"{name} is a {type(value).__name__}, expected a NumPy array of {_SUPPORTED}: np.asarray({name})"
+            f"{name} is a {type(value).__name__}, expected a NumPy array of {SUPPORTED}: np.asarray({name})"
         )
     dtype = value.dtype.newbyteorder("=")
-    if dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {value.dtype}, expected {_SUPPORTED}: {name}.astype(np.float32)")
+    if not is_supported(dtype):
+        raise TypeError(f"{name} has dtype {value.dtype}, expected {SUPPORTED}: {name}.astype(np.float32)")
     if value.dtype is not dtype and value.dtype != dtype:
         value = value.astype(dtype)
     if not walkable(value):
@@ -68,7 +68,8 @@ def result(value: Any, name: str, x: Array) -> Array | None:
 def affine_pair(
     weight: Any, bias: Any, shape: Ints, dtype: np.dtype[Any], why: str, *results: Array | None
 ) -> tuple[Array | None, Array | None]:
-    """Weight and bias, each of which may be None, and a copy of its own where it shares memory with a result."""
+    """Weight and bias, or None, as kernels take them beside an x of `dtype`; copied if they share memory with a result."""
+    dtype = computed(dtype)
     if weight is not None:
         weight = _apart(parameter(weight, "weight", shape, dtype, why), results)
     if bias is not None:
@@ -104,8 +105,10 @@ def running(value: Any, name: str, channels: int, why: str, written: bool) -> Ar
         raise TypeError(
             f"{name} is a {type(value).__name__}, expected a NumPy array of shape ({channels},): {why}"
         )
-    if value.dtype not in DTYPES and value.dtype.newbyteorder("=") not in DTYPES:
-        raise TypeError(f"{name} has dtype {value.dtype}, expected {_SUPPORTED}: {name}.astype(np.float32)")
+    if value.dtype.newbyteorder("=") not in _RUNNING:
+        raise TypeError(
+            f"{name} has dtype {value.dtype}, expected float32 or float64: {name}.astype(np.float32)"
+        )
     if value.shape != (channels,):
         raise ValueError(f"{name} has shape {value.shape}, expected ({channels},): {why}")
     if written and not value.flags.writeable:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._floats import held
 from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OFFSET, OPTIONS, X, Y
 
 Array = NDArray[Any]
@@ -240,7 +241,7 @@ class _Memory:
     """Memory that NumPy may look at as an array; it keeps the array alive that owns it."""
 
     def __init__(self, owner: Array, address: int, size: int) -> None:
-        dtype = owner.dtype.str
+        dtype = held(owner.dtype).str
         self._owner = owner
         self.__array_interface__ = {
             "data": (address, False),
@@ -251,18 +252,23 @@ class _Memory:
 
 
 def flat(array: Array) -> Array:
-    """All the memory that an array spans as one writable 1-D array, lowest address first, without a copy.
+    """All the memory that an array spans as one 1-D array, lowest address first, as the kernels hold it, without a copy.
 
     Writable also where the array is not, for that is a type of its own to Numba: every kernel would compile twice. Kernels
     write to nothing but results.
     """
     if array.flags.num & (_C_CONTIGUOUS | _WRITEABLE) == _C_CONTIGUOUS | _WRITEABLE:
-        return array.ravel()
+        return as_held(array.ravel())
     low = high = array.__array_interface__["data"][0]
     for length, stride in zip(array.shape, array.strides, strict=True):
         low += min(0, (length - 1) * stride)
         high += max(0, (length - 1) * stride)
     return np.asarray(_Memory(array, low, (high - low) // array.itemsize + 1))
+
+
+def as_held(array: Array) -> Array:
+    """A view of the dtype that the kernels take for the array's own."""
+    return array.view(held(array.dtype))
 
 
 def element_strides(array: Array) -> Ints:

@@ -385,7 +385,7 @@ def test_layers_hold_x_to_their_sizes_with_and_without_parameters(layer: Any, sh
         (lambda: LayerNorm(()), ValueError, r"normalized_shape is \(\), expected sizes"),
         (lambda: RMSNorm((2, 3), axis=1), ValueError, r"axis is 1, expected 2 axes, one for each"),
         (lambda: RMSNorm(2, axis="C"), TypeError, "axis is 'C', expected an int"),
-        (lambda: LayerNorm(2, dtype=np.int64), TypeError, "dtype is int64, expected float32 or float64"),
+        (lambda: LayerNorm(2, dtype=np.int64), TypeError, "dtype is int64, expected float32, float64"),
     ],
 )
 def test_wrong_arguments_are_named(build: Callable[[], Any], error: type[Exception], message: str) -> None:

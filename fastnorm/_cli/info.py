@@ -15,8 +15,8 @@ import numpy as np
 
 import fastnorm
 
-from .. import _checks
 from .._bench.peers import TITLES, copy
+from .._floats import SUPPORTED
 from ..kernels import rows
 
 
@@ -44,7 +44,7 @@ def machine() -> dict[str, str]:
         **{name: found for name, found in versions.items() if found},
         "CPU": f"{os.cpu_count()} x {llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
         "threads": f"{fastnorm.get_num_threads()} (threading layer {numba.threading_layer()})",
-        "dtypes": ", ".join(str(dtype) for dtype in _checks.DTYPES),
+        "dtypes": SUPPORTED,
         "cache": str(cache()),
     }
 

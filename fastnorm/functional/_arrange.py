@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._floats import held
 from .._layout import Plan, Roles, dense, element_strides, flat, plan, walkable
 
 Array = NDArray[Any]
@@ -86,7 +87,7 @@ def _flattened(
     given: Sequence[Array | None],
     plain: bool,
 ) -> Arranged:
-    other = np.empty(0, x.dtype) if beside is None else flat(beside)
+    other = np.empty(0, held(x.dtype)) if beside is None else flat(beside)
     return Arranged(found, flat(x), other, [flat(r) for r in results], results, given, plain)
 
 

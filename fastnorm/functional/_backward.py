@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._floats import FLOAT64, computed
 from .._layout import Ints, Plan, elements
 from .._threads import SERIAL_ELEMENTS
 from ..kernels import columns_backward, rows_backward
@@ -55,7 +56,7 @@ def backward(
     key, call = recall(flow, norm, argument, needs, activation, x, weight, bias)
     at = None
     if call is not None and alike(dy, x) and _as_returned(mean, rstd, call.statistics, norm):
-        dtype = x.dtype
+        dtype = call.dtype if weight is None else weight.dtype
         dx = call.new(x) if needs[0] else None
         arrays = call.flat(dy), call.flat(x), call.none if dx is None else call.flat(dx)
     else:
@@ -66,7 +67,7 @@ def backward(
         rstd = _statistic(rstd, "rstd", shape)
         dy = _checks.like(dy, "dy", x)
         pair = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why)
-        dtype = x.dtype if weight is None else weight.dtype
+        dtype = computed(x.dtype) if weight is None else weight.dtype
         weight, bias = pair
         code, needs = _checks.activation(activation, CODES), _checks.needs(needs)
         if x.size == 0 or not any(needs):
@@ -94,7 +95,7 @@ def backward(
 def _as_returned(mean: Any, rstd: Any, shape: Ints, norm: Norm) -> bool:
     """Whether the statistics are what a forward call returns, of `shape`."""
     for s in (rstd,) if norm.second_moment else (mean, rstd):
-        if s.__class__ is not np.ndarray or s.dtype != _checks.FLOAT64 or s.shape != shape:
+        if s.__class__ is not np.ndarray or s.dtype != FLOAT64 or s.shape != shape:
             return False
     return True
 
@@ -102,7 +103,7 @@ def _as_returned(mean: Any, rstd: Any, shape: Ints, norm: Norm) -> bool:
 def _statistic(value: Any, name: str, shape: Ints) -> Array:
     """A mean or rstd as the forward call returned it."""
     why = "that of what the forward call returned"
-    return _checks.parameter(value, name, shape, _checks.FLOAT64, why)
+    return _checks.parameter(value, name, shape, FLOAT64, why)
 
 
 def _lines(plan: Plan) -> int:

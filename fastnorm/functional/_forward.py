@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._floats import computed
 from .._layout import Plan
 from ..kernels import columns, rows
 from ..kernels.activations import CODES
@@ -164,7 +165,7 @@ def standardize(
             return _empty(x, out)
         mean, variance = running.for_inference()
         at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code))
-        key = key if x is as_given and at.plain and mean.dtype == x.dtype else None
+        key = key if x is as_given and at.plain and mean.dtype == computed(x.dtype) else None
         call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
         x_in, y_to = at.x, at.results[0]
     weight, bias = call.pair(weight, bias)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
+from .._floats import FLOAT64, DType, computed, held
 from .._jit import Kernel
 from .._layout import Ints, Plan, flat
 from .._threads import spread
@@ -47,8 +47,10 @@ class Call:
     gradients: tuple[int, int]  # lines that add up the gradients of parameters, and how long they are
     parameters: Ints  # the shape of weight and bias
     statistics: Ints  # and that of a statistic, as the public functions take and return it
-    dtype: np.dtype[Any]
-    none: Array  # of size 0, for what is absent
+    dtype: DType  # of the parameters as the kernels take them
+    own_dtype: DType  # x's, which they may have too
+    none: Array  # of size 0, for an array like x that is absent
+    unpaired: Array  # the same for a parameter
     flat: Callable[[Array], Array]  # all the memory of an array like x or like a new result, in one dimension
     parameter: (
         Callable[[Array], Array] | None
@@ -60,11 +62,11 @@ class Call:
         """Weight and bias as the kernels take them: they know no bias without a weight."""
         if weight is None:
             if bias is None:
-                return self.none, self.none
+                return self.unpaired, self.unpaired
             weight = np.ones_like(bias)
         if self.parameter is None:
-            return weight, self.none if bias is None else bias
-        return self.parameter(weight), self.none if bias is None else self.parameter(bias)
+            return weight, self.unpaired if bias is None else bias
+        return self.parameter(weight), self.unpaired if bias is None else self.parameter(bias)
 
     def statistic(self, value: Array) -> Array:
         """A mean or rstd as the kernels take it."""
@@ -79,7 +81,7 @@ def new_call(
     x: Array,
     *,
     eps: float = 0.0,
-    given: np.dtype[Any] = _checks.FLOAT64,
+    given: DType = FLOAT64,
     gradients: tuple[int, int] = (0, 0),
 ) -> Call:
     """The call of a kernel over arrays like x, remembered under its key if it has one.
@@ -87,11 +89,14 @@ def new_call(
     `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size.
     """
     job = plan.job.copy()
-    job[PHASES : PHASES + len(kernel.phases)] = [phase.address(x.dtype, given) for phase in kernel.phases]
+    own, dtype = held(x.dtype), computed(x.dtype)
+    job[PHASES : PHASES + len(kernel.phases)] = [phase.address(own, given) for phase in kernel.phases]
     job[OPTIONS + GRADIENTS], job[OPTIONS + PARAMETERS] = gradients
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel
+    if dtype != x.dtype:
+        parameter = partial(_widened, dtype, parameter)
     like = np.empty_like(x)
     call = Call(
         plan=plan,
@@ -102,8 +107,10 @@ def new_call(
         gradients=gradients,
         parameters=shared.parameters,
         statistics=shared.statistic_shape(x.shape),
-        dtype=x.dtype,
-        none=np.empty(0, x.dtype),
+        dtype=dtype,
+        own_dtype=x.dtype,
+        none=np.empty(0, own),
+        unpaired=np.empty(0, dtype),
         flat=_flattening(x, like),
         parameter=parameter,
         new=maker(like),
@@ -116,8 +123,16 @@ def new_call(
     return call
 
 
+def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: Array) -> Array:
+    """A 16-bit weight or bias in the dtype in which the kernels compute, and in their order."""
+    parameter = parameter.astype(dtype, copy=False)
+    return parameter if ordered is None else ordered(parameter)
+
+
 def _flattening(*arrays: Array) -> Callable[[Array], Array]:
     """The cheapest function that makes arrays with these strides flat without a copy: 50 ns, 100 ns or 2 µs."""
+    if held(arrays[0].dtype) != arrays[0].dtype:
+        return flat
     if all(a.flags.c_contiguous for a in arrays):
         return np.ndarray.ravel
     in_order_of_memory = partial(np.ndarray.ravel, order="K")
@@ -153,7 +168,7 @@ def recall(
         if p is not None and not (
             p.__class__ is np.ndarray
             and p.shape == call.parameters
-            and p.dtype == call.dtype
+            and (p.dtype == call.dtype or p.dtype == call.own_dtype)
             and p.flags.carray
         ):
             return None, None

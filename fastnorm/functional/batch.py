@@ -34,7 +34,7 @@ def batch_norm(
 
     Parameters
     ----------
-    x : float32 or float64 array with an axis of samples and one of C channels, of any strides
+    x : floating array with an axis of samples and one of C channels, of any strides
     running_mean, running_var : float32 or float64 arrays of shape (C,), optional
         Used in inference; in training updated in place to (1 - momentum)·running + momentum·batch, the variance unbiased.
     weight, bias : arrays of shape (C,), optional
@@ -124,7 +124,7 @@ def batch_norm_backward(
 
     Parameters
     ----------
-    dy, x : arrays of one shape and dtype, float32 or float64
+    dy, x : floating arrays of one shape and dtype
         The gradient of the result, and the forward call's input.
     mean, rstd : float64 arrays
         As `batch_norm` returned them with `return_stats=True`.
@@ -142,8 +142,8 @@ def batch_norm_backward(
     Returns
     -------
     Gradients
-        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
-        there is none).
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (without
+        one x's, or float32 where that has 16 bits).
 
     Raises
     ------

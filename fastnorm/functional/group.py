@@ -28,7 +28,7 @@ def group_norm(
 
     Parameters
     ----------
-    x : float32 or float64 array with an axis of samples and one of C channels, of any strides
+    x : floating array with an axis of samples and one of C channels, of any strides
     num_groups : int
         G, a divisor of C; group g holds channels g·C/G to (g + 1)·C/G - 1.
     weight, bias : arrays of shape (C,), optional
@@ -94,7 +94,7 @@ def group_norm_backward(
 
     Parameters
     ----------
-    dy, x : arrays of one shape and dtype, float32 or float64
+    dy, x : floating arrays of one shape and dtype
         The gradient of the result, and the forward call's input.
     num_groups : int
         The forward call's.
@@ -112,8 +112,8 @@ def group_norm_backward(
     Returns
     -------
     Gradients
-        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
-        there is none).
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (without
+        one x's, or float32 where that has 16 bits).
 
     Raises
     ------

@@ -35,7 +35,7 @@ def instance_norm(
 
     Parameters
     ----------
-    x : float32 or float64 array with an axis of samples, one of C channels and others to average over, of any strides
+    x : floating array with an axis of samples, one of C channels and others to average over, of any strides
     running_mean, running_var : float32 or float64 arrays of shape (C,), optional
         Used where `use_input_stats` is False; else updated in place with the mean over the samples of their statistics.
     weight, bias : arrays of shape (C,), optional
@@ -127,7 +127,7 @@ def instance_norm_backward(
 
     Parameters
     ----------
-    dy, x : arrays of one shape and dtype, float32 or float64
+    dy, x : floating arrays of one shape and dtype
         The gradient of the result, and the forward call's input.
     mean, rstd : float64 arrays
         As `instance_norm` returned them with `return_stats=True`.
@@ -143,8 +143,8 @@ def instance_norm_backward(
     Returns
     -------
     Gradients
-        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
-        there is none).
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (without
+        one x's, or float32 where that has 16 bits).
 
     Raises
     ------

@@ -27,7 +27,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : float32 or float64 array of any shape and strides
+    x : floating array of any shape and strides
     weight, bias : arrays of the shape of the normalized axes, in the order of the array, optional
     axis : int or tuple of ints
         The axes that share a statistic, in any place: `axis=1` normalizes the channels of an NCHW array.
@@ -91,7 +91,7 @@ def layer_norm_backward(
 
     Parameters
     ----------
-    dy, x : arrays of one shape and dtype, float32 or float64
+    dy, x : floating arrays of one shape and dtype
         The gradient of the result, and the forward call's input.
     mean, rstd : float64 arrays
         As `layer_norm` returned them with `return_stats=True`.
@@ -107,8 +107,8 @@ def layer_norm_backward(
     Returns
     -------
     Gradients
-        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
-        there is none).
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (without
+        one x's, or float32 where that has 16 bits).
 
     Raises
     ------

@@ -11,7 +11,7 @@ _DOC = r"""Add `residual` to x, then {name} norm over `axis`: y and the sum, in 
 
     Parameters
     ----------
-    x, residual : float32 or float64 arrays of one shape and dtype
+    x, residual : floating arrays of one shape and dtype
     weight, bias : arrays of the shape of the normalized axes, optional
     axis : int or tuple of ints
         The axes that share a statistic, as in `{function}`.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import _checks
+from .._floats import epsilon
 from ._backward import Gradients, backward
 from ._forward import Array, normalize
 from ._roles import RMS
@@ -30,7 +29,7 @@ def rms_norm(
 
     Parameters
     ----------
-    x : float32 or float64 array of any shape and strides
+    x : floating array of any shape and strides
     weight, bias : arrays of the shape of the normalized axes, in the order of the array, optional
     axis : int or tuple of ints
         The axes that share a statistic, in any place: `axis=1` normalizes the channels of an NCHW array.
@@ -66,7 +65,7 @@ def rms_norm(
            [0.   , 1.414]], dtype=float32)
     """
     if eps is None:
-        eps = float(np.finfo(_checks.array(x, "x").dtype).eps)
+        eps = epsilon(_checks.array(x, "x").dtype)
     y, statistics = normalize(RMS, axis, x, weight, bias, eps, activation, out, return_stats)
     return y if statistics is None else (y, statistics.rstd)
 
@@ -93,7 +92,7 @@ def rms_norm_backward(
 
     Parameters
     ----------
-    dy, x : arrays of one shape and dtype, float32 or float64
+    dy, x : floating arrays of one shape and dtype
         The gradient of the result, and the forward call's input.
     rstd : float64 array
         As `rms_norm` returned it with `return_stats=True`.
@@ -109,8 +108,8 @@ def rms_norm_backward(
     Returns
     -------
     Gradients
-        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (x's where
-        there is none).
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (without
+        one x's, or float32 where that has 16 bits).
 
     Raises
     ------

@@ -11,6 +11,7 @@ from the tail T = 1 - G and from D at a = |z|, where nothing overflows and littl
 import math
 
 from .._jit import routine, step
+from .loads import number
 from .vecmath import at_most, fma, logistic_tail, normal_tail, tanh
 
 NONE = 0
@@ -137,7 +138,7 @@ def _backward(derivative):
     @routine
     def loop(dy, at, z, size):
         for i in range(size):
-            z[i] = dy[at + i] * derivative(z[i])
+            z[i] = number(dy, at + i) * derivative(z[i])
 
     return loop
 
@@ -174,7 +175,7 @@ def activate(block, at, size, code):
 
 @routine
 def activate_backward(dy, at, z, size, code):
-    """z → dy·act'(z), in place over the first `size` numbers of z; those of dy begin at dy[at]."""
+    """z → dy·act'(z), or dy without an activation, in place over the first `size` numbers of z; dy's begin at dy[at]."""
     if code == NONE:
         _identity_backward(dy, at, z, size)
     elif code == RELU:

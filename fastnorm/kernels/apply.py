@@ -6,7 +6,7 @@ from .._jit import routine, step
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, STREAMING, place
 from .loads import load, load_part, store, store_part
-from .memory import cast, given, nothing, pointer, stream
+from .memory import cast, deliver, given, is_staged, moved, nothing, numbers_like, pointer, stage
 from .phases import run_all, table
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
@@ -26,6 +26,12 @@ def coefficients(like, statistic, weight, bias):
     high, low = split(like, mean, tail)
     scale = rstd * weight
     return cast(like, high), cast(like, scale), cast(like, bias - low * scale)
+
+
+@step
+def pair_of(arrays, at):
+    """Weight and bias, from the at-th entry of a table of memory like x on; they are stored as they are computed on."""
+    return numbers_like(arrays[at], arrays[0]), numbers_like(arrays[at + 1], arrays[0])
 
 
 @step
@@ -107,14 +113,15 @@ def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
     """A run of y, with its activation, past the cache where the job says so; known is (high, scale, shift)."""
     code, streaming = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0
     high, scale, shift = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
+    none = np.int64(0)
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)
-        target, t = (buffer, 0) if streaming else (y, to + i)
-        paired_run(x, at + i, target, t, count, pair, affine + i, high, scale, shift)
+        target = stage(moved(y, to + i), buffer, streaming)
+        paired_run(x, at + i, target, none, count, pair, affine + i, high, scale, shift)
         if code != NONE:
-            activate(target, t, count, code)
-        if streaming:
-            stream(buffer, y, to + i, count)
+            activate(target, none, count, code)
+        if is_staged(y, streaming):
+            deliver(buffer, y, to + i, count, streaming)
 
 
 @routine

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import kernel, routine, step
 from .activations import NONE, activate
-from .apply import pair_along, run_given, shared_pair
+from .apply import pair_along, pair_of, run_given, shared_pair
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -25,7 +25,7 @@ from .job import (
     walk,
 )
 from .loads import load, store
-from .memory import given, keep, moved, numbers_like, pointer, stack, stream
+from .memory import deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
 from .phases import Phase, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
 from .slabs import (
@@ -65,20 +65,20 @@ def _apply_band(x, y, walks, pair, job, b, first, count, wide, low, width, lines
     weight, bias = pair
     xs, ys, pairs = walks
     by_row = job[AFFINE + ALONG] == 0 and given(weight)
-    code, streaming = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0
+    code, streaming, none = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0, np.int64(0)
     for r in range(count):
         m = first + r * wide
         at, to = place(xs, b, m) + low, place(ys, b, m) + low
-        target, t = (moved(lines, 3 * line), np.int64(0)) if streaming else (y, to)
+        target = stage(moved(y, to), moved(lines, 3 * line), streaming)
         if by_row:
             w, c = shared_pair(weight, bias, place(pairs, b, m))
-            apply_row_affine(x, at, target, t, width, lines, line, w, c)
+            apply_row_affine(x, at, target, none, width, lines, line, w, c)
         else:
-            apply_row(x, at, target, t, width, lines, line)
+            apply_row(x, at, target, none, width, lines, line)
         if code != NONE:
-            activate(target, t, width, code)
-        if streaming:
-            stream(target, y, to, width)
+            activate(target, none, width, code)
+        if is_staged(y, streaming):
+            deliver(target, y, to, width, streaming)
 
 
 @routine
@@ -117,12 +117,12 @@ def _apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, l
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
     """A task of inference: statistics are per channel, and read where the affine pair is."""
-    x, y, weight, bias = listed(arrays, 4)
+    (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
     mean, variance = listed(numbers, 2)
     b, first, last, low, width = task_of(job, i)
     own = job[AFFINE + ALONG] != 0
     at = start(job, AFFINE, b, 0) + (low if own else 0)
-    lines, line, pair = stack(y, FOUR_WIDE), WIDE, (weight, bias)
+    lines, line = stack(y, FOUR_WIDE), WIDE
     fill_given(y, (mean, variance), own, eps, pair_along(pair, job), at, width, lines, line)
     apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
 
@@ -164,7 +164,7 @@ def store_statistics(statistics, state, line, rstd, job, b, low, width):
 @Phase
 def _forward_slab(i, arrays, numbers, job, eps):
     """Slab i in one trip."""
-    x, residual, total, y, weight, bias = listed(arrays, 6)
+    (x, residual, total, y), pair = listed(arrays, 4), pair_of(arrays, 4)
     statistics = numbers[0]
     b, low, width = slab_of(job, i)
     rows, chunks, per_chunk = reduced(job), chunks_of(job), rows_per_chunk(job)
@@ -184,7 +184,7 @@ def _forward_slab(i, arrays, numbers, job, eps):
     if given(statistics):
         store_statistics(statistics, state, line, rstd, job, b, low, width)
     span = (b, np.int64(0), rows)
-    _apply_state(source, array, y, (weight, bias), job, span, low, width, state, rstd, lines, line)
+    _apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
     keep(space)
     keep(low_space)
 
@@ -228,7 +228,7 @@ def _merge_chunks(i, arrays, numbers, job, eps):
 def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all slabs are known."""
     source, array = source_of(arrays)
-    y, pair = arrays[3], (arrays[4], arrays[5])
+    y, pair = arrays[3], pair_of(arrays, 4)
     b, first, last, low, width = task_of(job, i)
     slabs, line = slabs_of(job), padded(y, width_of(job))
     state = moved(numbers[1], (b * slabs + i % slabs) * chunks_of(job) * LINES * line)

@@ -27,7 +27,7 @@ from .job import (
     walks_of,
 )
 from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
-from .memory import given, is_double, moved, nothing, stack, stream
+from .memory import deliver, given, is_double, is_staged, moved, nothing, stack, stage
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
 from .tiles import (
@@ -67,8 +67,10 @@ def row_weight(pair, walks, job, b, m):
 
 @step
 def row_gradient(dy, beside, x, at, width, lines, line, pair, row_pair, job, g):
-    """g = dy·act'(z) of one row, z recomputed from x."""
-    if has_row_pair(pair, job):
+    """g = dy·act'(z) of one row, z recomputed from x; dy where there is no activation."""
+    if job[OPTIONS + ACTIVATION] == NONE:
+        pass
+    elif has_row_pair(pair, job):
         apply_row_affine(x, at, g, np.int64(0), width, lines, line, row_pair[0], row_pair[1])
     else:
         apply_row(x, at, g, np.int64(0), width, moved(lines, Z_HIGH * line), line)
@@ -81,16 +83,17 @@ def few_rows(arrays, pair, walks, job, b, first, rows, wide, low, width, lines, 
     dy, x, _ = arrays
     x_at, g_at, weights = places
     activates, own = job[OPTIONS + ACTIVATION] != NONE, by_segment(job)
+    beside = is_staged(dy, activates)
     for r in range(rows):
         m = first + r * wide
         x_at[r], g_at[r] = place(walks[0], b, m) + low, place(walks[1], b, m) + low
         row_pair = row_weight(pair, walks, job, b, m)
         weights[r] = row_pair[0] if own else 1.0
-        if activates:
+        if beside:
             g = moved(lines, (G + r) * line)
             row_gradient(dy, g_at[r], x, x_at[r], width, lines, line, pair, row_pair, job, g)
             g_at[r] = (G + r) * line
-    return lines if activates else dy
+    return stage(dy, lines, activates)
 
 
 @step
@@ -287,12 +290,13 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
     streaming, by_row = job[OPTIONS + STREAMING] != 0, by_segment(job) and given(dweight)
     places, to = (stack(job, FEW), stack(job, FEW), stack(x, FEW)), stack(job, FEW)
     x_at, g_at, weights = places
+    beside = is_staged(dx, streaming)
     for row in range(0, count, FEW):
         rows = min(FEW, count - row)
         start = first + row * wide
         g = few_rows(arrays, pair, walks, job, b, start, rows, wide, low, width, lines, line, places)
         for r in range(rows):
-            to[r] = (DX + r) * line if streaming else place(walks[2], b, start + r * wide) + low
+            to[r] = (DX + r) * line if beside else place(walks[2], b, start + r * wide) + low
             if by_row:
                 affine = place(walks[3], b, start + r * wide)
                 second, first_sum = _row_products(g, g_at[r], x, x_at[r], width, lines, line)
@@ -300,16 +304,16 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
                 dbias[affine] += first_sum
         if not given(dx):
             continue
-        target = lines if streaming else dx
+        target = stage(dx, lines, streaming)
         for k in range(0, width - rest, n):
             _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, n, lines, line, whole_vector)
         if rest > 0:
             k = width - rest
             _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector)
-        if streaming:
+        if beside:
             for r in range(rows):
                 at = place(walks[2], b, start + r * wide) + low
-                stream(moved(lines, to[r]), dx, at, width)
+                deliver(moved(lines, to[r]), dx, at, width, streaming)
 
 
 @routine

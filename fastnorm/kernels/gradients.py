@@ -1,6 +1,7 @@
 """What every backward phase is given; and the gradients of weight and bias while they are added up, in lines of each."""
 
 from .._jit import step
+from .apply import pair_of
 from .job import GRADIENTS, OPTIONS, PARAMETERS
 from .memory import moved, nothing
 from .phases import listed
@@ -12,11 +13,11 @@ ALL_AT_ONCE, SUMS, MERGE, APPLY = range(4)
 @step
 def of_backward(arrays, numbers, job):
     """Arrays (dy, x, dx), the affine pair, statistics (mean, rstd), and gradients (dweight, dbias, size of a line)."""
-    dy, x, dx, weight, bias = listed(arrays, 5)
+    dy, x, dx = listed(arrays, 3)
     mean, rstd, dweight = listed(numbers, 3)
     parameters = job[OPTIONS + PARAMETERS]
     gradients = dweight, moved(dweight, job[OPTIONS + GRADIENTS] * parameters), parameters
-    return (dy, x, dx), (weight, bias), (mean, rstd), gradients
+    return (dy, x, dx), pair_of(arrays, 3), (mean, rstd), gradients
 
 
 @step

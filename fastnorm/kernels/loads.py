@@ -1,11 +1,11 @@
-"""Vectors from memory and to it: whole ones, or their first numbers alone."""
+"""Numbers from memory and to it, as they are stored and as they are computed: vectors, their first numbers alone, or one."""
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from .._jit import step
-from .vectors import DOUBLES, INT32, Vector, first_lanes, llvm, vector_of
+from .vectors import BFLOAT16, DOUBLES, FLOAT16, INT32, Vector, first_lanes, llvm, vector_of
 
 
 def place_of(builder, memory, index, whole):
@@ -43,32 +43,79 @@ def _size(memory):
     return memory.dtype.bitwidth // 8
 
 
+def _like(kind, single):
+    """The LLVM type `single`, or a vector of as many as `kind` has."""
+    return ir.VectorType(single, kind.count) if isinstance(kind, ir.VectorType) else single
+
+
+def computed(builder, value, dtype, target):
+    """Numbers that are stored as `dtype`, as numbers of the LLVM type `target`."""
+    if dtype == FLOAT16:
+        value = builder.bitcast(value, _like(target, ir.HalfType()))
+    elif dtype == BFLOAT16:  # the upper half of a float32
+        bits = _like(target, INT32)
+        value = builder.shl(builder.zext(value, bits), ir.Constant(bits, _splatted(bits, 16)))
+        value = builder.bitcast(value, _like(target, ir.FloatType()))
+    return value if value.type == target else builder.fpext(value, target)
+
+
+def stored(builder, value, dtype):
+    """Numbers as they are stored in memory of `dtype`: 16-bit ones rounded to the nearest, of two to the even one."""
+    if dtype == FLOAT16:
+        value = builder.fptrunc(value, _like(value.type, ir.HalfType()))
+        return builder.bitcast(value, _like(value.type, ir.IntType(16)))
+    if dtype != BFLOAT16:
+        return value
+    kind = _like(value.type, INT32)
+
+    def constant(number):
+        return ir.Constant(kind, _splatted(kind, number))
+
+    # The machine's own instruction takes subnormals for zeros.
+    bits = builder.bitcast(value, kind)
+    odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
+    rounded = builder.add(bits, builder.add(odd, constant(0x7FFF)))
+    quiet = builder.or_(bits, constant(0x400000))
+    bits = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
+    return builder.trunc(builder.lshr(bits, constant(16)), _like(kind, ir.IntType(16)))
+
+
+def _splatted(kind, number):
+    return [number] * kind.count if isinstance(kind, ir.VectorType) else number
+
+
 def _loading(memory, kind, result, *count):
     """An intrinsic's signature and code: numbers of one vector type are read and given as another's."""
 
     def emit(context, builder, found, arguments):
         whole = context.get_value_type(kind)
         value = _read(builder, *arguments[:2], whole, _size(memory), arguments[2] if count else None)
-        return value if kind == result else builder.fpext(value, context.get_value_type(result))
+        return computed(builder, value, memory.dtype, context.get_value_type(result))
 
     return result(memory, types.int64, *count), emit
 
 
+def _whole(memory):
+    """A vector as it is stored, and as it is computed on."""
+    result = vector_of(memory)
+    return Vector(memory.dtype, result.count), result
+
+
 def _doubles(memory):
-    """As many numbers as a vector of float64 has: half a vector of float32."""
+    """The same of as many numbers as a vector of float64 has: half a vector of float32."""
     return Vector(memory.dtype, DOUBLES), Vector(types.float64, DOUBLES)
 
 
 @intrinsic
 def load(typingctx, memory, index):
     """The vector that begins at memory[index]."""
-    return _loading(memory, vector_of(memory), vector_of(memory))
+    return _loading(memory, *_whole(memory))
 
 
 @intrinsic
 def load_part(typingctx, memory, index, count):
     """The first `count` numbers from memory[index] on, then zeros; nothing is read beyond them."""
-    return _loading(memory, vector_of(memory), vector_of(memory), types.int64)
+    return _loading(memory, *_whole(memory), types.int64)
 
 
 @intrinsic
@@ -92,6 +139,7 @@ def _storing(memory, value, adds, *count):
         if adds:
             before = _read(builder, target, index, number.type, _size(memory), many)
             number = builder.fadd(before, number)
+        number = stored(builder, number, memory.dtype)
         _write(builder, target, index, number, _size(memory), many)
         return context.get_dummy_value()
 
@@ -120,6 +168,18 @@ def add_to(typingctx, memory, index, value):
 def add_part_to(typingctx, memory, index, value, count):
     """The same with its first `count` numbers alone."""
     return _storing(memory, value, True, types.int64)
+
+
+@intrinsic
+def number(typingctx, memory, index):
+    """memory[index], for memory that may hold 16-bit floats."""
+    result = vector_of(memory).dtype
+
+    def emit(context, builder, found, arguments):
+        value = builder.load(builder.gep(arguments[0], [arguments[1]], inbounds=True))
+        return computed(builder, value, memory.dtype, context.get_value_type(result))
+
+    return result(memory, types.int64), emit
 
 
 # -- Where a loop's body is the same for whole vectors and for the last part --------------------------------------------

@@ -1,4 +1,4 @@
-"""Memory below the phases of a kernel: pointers, space on the stack, stores past the cache.
+"""Memory below the phases of a kernel: pointers, space on the stack, buffers, stores past the cache.
 
 An array is seven numbers and a count of references: to pass one to a function costs 10 ns, to slice one an atomic addition.
 So memory is a pointer here, and what is absent is a null pointer.
@@ -10,8 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._jit import routine
-from .loads import load_part, place_of, store_part
-from .vectors import INT32, INT64, LINE, keep_small, lanes, vector_of
+from .loads import load, load_part, place_of, store, store_part, stored
+from .vectors import INT32, INT64, LINE, in_vectors, keep_small, lanes, vector_of
 
 
 @intrinsic
@@ -61,12 +61,13 @@ def moved(typingctx, memory, count):
 
 @intrinsic
 def numbers_like(typingctx, memory, like):
-    """The same memory, as numbers of the dtype of `like`."""
+    """The same memory, as numbers of the dtype in which the kernels compute on `like`."""
+    kind = types.CPointer(vector_of(like).dtype)
 
     def emit(context, builder, found, arguments):
-        return builder.bitcast(arguments[0], arguments[1].type)
+        return builder.bitcast(arguments[0], context.get_value_type(kind))
 
-    return like(memory, like), emit
+    return kind(memory, like), emit
 
 
 @intrinsic
@@ -122,24 +123,61 @@ def stack(typingctx, like, count):
     return kind(like, count), emit
 
 
+# -- Beside its place: what is stored otherwise than it is computed ---------------------------------------------------
+
+
+@intrinsic
+def is_staged(typingctx, memory, wanted):
+    """Whether numbers pass through a buffer: where that is wanted, and where they are stored in 16 bits."""
+    always = vector_of(memory).dtype != memory.dtype
+
+    def emit(context, builder, found, arguments):
+        return context.get_constant(types.boolean, True) if always else arguments[1]
+
+    return types.boolean(memory, types.boolean), emit
+
+
+@intrinsic
+def stage(typingctx, memory, buffer, wanted):
+    """The buffer if numbers pass through it, else the memory itself."""
+    always = vector_of(memory).dtype != memory.dtype
+
+    def emit(context, builder, found, arguments):
+        direct, beside, condition = arguments
+        return beside if always else builder.select(condition, beside, direct)
+
+    return buffer(memory, buffer, types.boolean), emit
+
+
 # -- Past the cache ------------------------------------------------------------------------------------------------
 
 
 @intrinsic
 def _store_line(typingctx, target, at, source, place):
-    """Copy one line of 64 bytes to target[at], which is aligned, past the cache."""
+    """Copy what fills one line of 64 bytes to target[at], which is aligned, past the cache."""
 
     def emit(context, builder, found, arguments):
-        line = ir.VectorType(INT64, 8)
-        to, origin = (place_of(builder, m, i, line) for m, i in (arguments[:2], arguments[2:]))
-        value = builder.load(origin)
+        numbers = ir.VectorType(context.get_value_type(source.dtype), LINE * 8 // target.dtype.bitwidth)
+        value = builder.load(place_of(builder, *arguments[2:], numbers))
         value.align = 4
-        store = builder.store(value, to)
+        value = stored(builder, value, target.dtype)
+        store = builder.store(value, place_of(builder, *arguments[:2], value.type))
         store.align = LINE
         store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
         return context.get_dummy_value()
 
     return types.void(target, types.int64, source, types.int64), emit
+
+
+@intrinsic
+def _per_line(typingctx, memory):
+    """How many numbers fill a line of 64 bytes."""
+    count = LINE * 8 // memory.dtype.bitwidth
+
+    def emit(context, builder, found, arguments):
+        return ir.Constant(INT64, count)
+
+    return types.int64(memory), emit
 
 
 @intrinsic
@@ -158,7 +196,7 @@ def _before_line(typingctx, memory, index):
 @routine
 def stream(block, y, to, size):
     """y[to …] = the first `size` numbers of a block, past the cache; what fills no line is stored plainly."""
-    line = lanes(y) // 2
+    line = _per_line(y)
     first = min(size, _before_line(y, to))
     if first > 0:
         store_part(y, to, load_part(block, 0, first), first)
@@ -167,3 +205,17 @@ def stream(block, y, to, size):
         _store_line(y, to + i, block, i)
     if last < size:
         store_part(y, to + last, load_part(block, last, size - last), size - last)
+
+
+@routine
+def deliver(block, y, to, size, streaming):
+    """y[to …] = the first `size` numbers of a block, past the cache or into it."""
+    if streaming:
+        stream(block, y, to, size)
+        return
+    n = lanes(y)
+    whole = in_vectors(size, n)
+    for i in range(0, whole, n):
+        store(y, to + i, load(block, i))
+    if whole < size:
+        store_part(y, to + whole, load_part(block, whole, size - whole), size - whole)

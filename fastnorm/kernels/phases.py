@@ -36,13 +36,13 @@ class Phase:
 
 @intrinsic
 def table(typingctx, pointers):
-    """Some pointers in memory, for as long as the function runs that asks for it, by its address."""
+    """The address of some pointers in memory, taken for ones like the first, for as long as the function runs that asks."""
 
     def emit(context, builder, found, arguments):
         values = cgutils.unpack_tuple(builder, arguments[0])
         space = cgutils.alloca_once(builder, ir.ArrayType(values[0].type, len(values)))
         for i, value in enumerate(values):
-            builder.store(value, cgutils.gep_inbounds(builder, space, 0, i))
+            builder.store(builder.bitcast(value, values[0].type), cgutils.gep_inbounds(builder, space, 0, i))
         return builder.ptrtoint(space, INT64)
 
     return types.int64(pointers), emit

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import kernel, routine, step
 from .activations import NONE
-from .apply import apply_run, coefficients, pair_along, run_given, shared_pair, short_results
+from .apply import apply_run, coefficients, pair_along, pair_of, run_given, shared_pair, short_results
 from .groups import (
     CHUNK,
     PARTIAL,
@@ -94,11 +94,11 @@ def _apply_task(x, array, y, pair, statistic, job, i):
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
     """A task of inference: statistics are per channel, and read where the affine pair is."""
-    x, y, weight, bias = listed(arrays, 4)
+    (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
     mean, variance = listed(numbers, 2)
     channel = start(job, AFFINE, group_of_task(job, i), 0)
     rstd = rstd_from(np.float64(variance[channel]), eps)
-    _apply_task(x, X, y, (weight, bias), (np.float64(mean[channel]), 0.0, rstd), job, i)
+    _apply_task(x, X, y, pair, (np.float64(mean[channel]), 0.0, rstd), job, i)
 
 
 @kernel(_apply_given)
@@ -146,7 +146,7 @@ def store_statistic(statistics, found, groups, b):
 @Phase
 def _forward_groups(i, arrays, numbers, job, eps):
     """Some groups in one trip, a batch of them at a time."""
-    x, residual, total, y, weight, bias = listed(arrays, 6)
+    (x, residual, total, y), pair = listed(arrays, 4), pair_of(arrays, 4)
     statistics = numbers[0]
     source, array = source_of(arrays)
     where, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
@@ -181,13 +181,9 @@ def _forward_groups(i, arrays, numbers, job, eps):
                 store_statistic(statistics, found, kept(job), low + j)
             if not plain:
                 statistic = (found[0], found[1], found[2])
-                apply_group(
-                    source, where, y, ys, (weight, bias), pairs, job, low + j, whole, statistic, buffer
-                )
+                apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
         if plain:
-            short_results(
-                source, where, y, ys, (weight, bias), pairs, job, low, groups, count, batch, _GROUPS
-            )
+            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, _GROUPS)
 
 
 @Phase
@@ -227,7 +223,7 @@ def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all groups are known."""
     source, array = source_of(arrays)
     line = moved(numbers[2], 4 * group_of_task(job, i))
-    _apply_task(source, array, arrays[3], (arrays[4], arrays[5]), (line[0], line[1], line[2]), job, i)
+    _apply_task(source, array, arrays[3], pair_of(arrays, 4), (line[0], line[1], line[2]), job, i)
 
 
 @kernel(_forward_groups, _add_residual, _sum_chunk, _merge_chunks, _apply_found)

@@ -30,7 +30,7 @@ from .loads import (
     store_part,
     whole_vector,
 )
-from .memory import given, is_double, moved, stack, stream
+from .memory import deliver, given, is_double, is_staged, moved, stack, stage
 from .sums import BLOCK, add_exactly
 from .vectors import added_up, fma, head, in_vectors, lanes, splat, wide
 
@@ -49,11 +49,13 @@ STRIPS = GROUPS * 256
 
 @routine
 def through_activation(dy, beside, x, at, size, statistic, pair, affine, job, buffer):
-    """buffer = dy·act'(z) of at most a block, z recomputed from x."""
+    """buffer = dy·act'(z) of at most a block, z recomputed from x; dy where there is no activation."""
     w, c = (1.0, 0.0) if job[AFFINE + ALONG] != 0 else shared_pair(pair[0], pair[1], affine)
     high, scale, shift = coefficients(buffer, statistic, w, c)
     known = (splat(buffer, high), splat(buffer, scale), splat(buffer, shift))
-    paired_run(x, at, buffer, np.int64(0), size, pair_along(pair, job), affine, known[0], known[1], known[2])
+    if job[OPTIONS + ACTIVATION] != NONE:
+        each = pair_along(pair, job)
+        paired_run(x, at, buffer, np.int64(0), size, each, affine, known[0], known[1], known[2])
     activate_backward(dy, beside, buffer, size, job[OPTIONS + ACTIVATION])
 
 
@@ -128,6 +130,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
     zero = splat(x, 0.0)
     sums = (zero, zero, zero)
     total1, total2, total3 = wide(zero), wide(zero), wide(zero)
+    activates, none = job[OPTIONS + ACTIVATION] != NONE, np.int64(0)
     filled = 0
     for m in range(first, last):
         at, beside, affine = place(xs, b, m), place(gs, b, m), place(ps, b, m)
@@ -142,14 +145,13 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
                 sums = (zero, zero, zero)
                 filled = 0
             along = affine + i * job[AFFINE + ALONG]
-            g, g_at = dy, beside + i
-            if job[OPTIONS + ACTIVATION] != NONE:
+            g = stage(moved(dy, beside + i), buffer, activates)
+            if is_staged(dy, activates):
                 through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, buffer)
-                g, g_at = buffer, np.int64(0)
             if given(weight):
-                sums = _weighted_sums(g, g_at, x, at + i, size, weight, along, known, sums)
+                sums = _weighted_sums(g, none, x, at + i, size, weight, along, known, sums)
             else:
-                sums = _plain_sums(g, g_at, x, at + i, size, known, sums)
+                sums = _plain_sums(g, none, x, at + i, size, known, sums)
             filled += size
     return (
         added_up(total1 + wide(sums[0])),
@@ -243,7 +245,7 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer):
     """dx of a piece of group b: segments first to last, elements low to high of each; buffer is space for two blocks."""
     dy, x, dx = arrays
     first, last, low, high = piece
-    z, target = buffer, moved(buffer, BLOCK)
+    z, block, none = buffer, moved(buffer, BLOCK), np.int64(0)
     xs, gs, ys, ps = walks
     weight, own, along_run = pair_along(pair, job)[0], by_segment(job), job[AFFINE + ALONG]
     known = (splat(dx, line[HIGH]), splat(dx, line[SCALE]), splat(dx, line[SHIFT]))
@@ -258,15 +260,12 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer):
         for i in range(low, high, BLOCK):
             size = min(BLOCK, high - i)
             along = affine + i * along_run
-            g, g_at = dy, beside + i
-            if activates:
+            g, target = stage(moved(dy, beside + i), z, activates), stage(moved(dx, to + i), block, streams)
+            if is_staged(dy, activates):
                 through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, z)
-                g, g_at = z, np.int64(0)
-            if streams:
-                _gradient_run(g, g_at, x, at + i, target, np.int64(0), size, weight, along, known, terms)
-                stream(target, dx, to + i, size)
-            else:
-                _gradient_run(g, g_at, x, at + i, dx, to + i, size, weight, along, known, terms)
+            _gradient_run(g, none, x, at + i, target, none, size, weight, along, known, terms)
+            if is_staged(dx, streams):
+                deliver(block, dx, to + i, size, streams)
 
 
 @step
@@ -315,22 +314,24 @@ def gather_segment(arrays, pair, walks, statistics, lines, gradients, job, first
     dy, x, dx = arrays
     xs, gs, ys, ps = walks
     affine = place(ps, first, m)
-    activates, streams = job[OPTIONS + ACTIVATION] != NONE, job[OPTIONS + STREAMING] != 0 and given(dx)
+    streams = job[OPTIONS + STREAMING] != 0 and given(dx)
+    g_beside = is_staged(dy, job[OPTIONS + ACTIVATION] != NONE)
+    dx_beside = is_staged(dx, streams)
     g_at, x_at, dx_at = stack(job, GROUPS), stack(job, GROUPS), stack(job, GROUPS)
     g_space, dx_space = stack(x, STRIPS), stack(x, STRIPS)
-    strip = STRIP if activates or streams else high - low
+    strip = STRIP if g_beside or dx_beside else high - low
     for i in range(low, high, strip):
         size = min(strip, high - i)
         for j in range(groups):
             b = first + j
             g_at[j], x_at[j] = place(gs, b, m) + i, place(xs, b, m) + i
-            dx_at[j] = j * STRIP if streams else place(ys, b, m) + i
-            if activates:
+            dx_at[j] = j * STRIP if dx_beside else place(ys, b, m) + i
+            if g_beside:
                 statistic, own = statistic_of(statistics, b), moved(g_space, j * STRIP)
                 through_activation(dy, g_at[j], x, x_at[j], size, statistic, pair, affine + i, job, own)
                 g_at[j] = j * STRIP
-        g, target = g_space if activates else dy, dx_space if streams else dx
+        g, target = stage(dy, g_space, g_beside), stage(dx, dx_space, dx_beside)
         _gather(g, g_at, x, x_at, target, dx_at, pair[0], affine + i, lines, groups, size, gradients)
-        if streams:
+        if dx_beside and given(dx):
             for j in range(groups):
-                stream(moved(dx_space, j * STRIP), dx, place(ys, first + j, m) + i, size)
+                deliver(moved(dx_space, j * STRIP), dx, place(ys, first + j, m) + i, size, streams)

@@ -11,6 +11,7 @@ from .loads import (
     load_part,
     load_wide,
     load_wide_part,
+    number,
     part_vector,
     store,
     store_part,
@@ -164,7 +165,7 @@ def _careful_sums(x, walk, b, first, rows, at, centre):
     """(Σ d, Σ d²) of one column in float64, what the sums round away being kept beside them."""
     s1, s1_rest, s2, s2_rest = 0.0, 0.0, 0.0, 0.0
     for r in range(rows):
-        d = np.float64(x[place(walk, b, first + r) + at]) - centre
+        d = np.float64(number(x, place(walk, b, first + r) + at)) - centre
         s1, s1_rest = add_exactly(s1, s1_rest, d)
         s2, s2_rest = add_exactly(s2, s2_rest, d * d)
     # The rest of an infinity is NaN.

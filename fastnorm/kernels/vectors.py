@@ -38,9 +38,14 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, ir.VectorType(manager[kind.dtype].get_value_type(), kind.count))
 
 
+# Numba knows no 16-bit floats on a CPU: they come as integers, and are computed on in float32.
+FLOAT16, BFLOAT16 = types.uint16, types.int16
+
+
 def vector_of(array):
     """The vector type in which the kernels compute on an array."""
-    return Vector(array.dtype, BYTES * 8 // array.dtype.bitwidth)
+    dtype = types.float32 if array.dtype in (FLOAT16, BFLOAT16) else array.dtype
+    return Vector(dtype, BYTES * 8 // dtype.bitwidth)
 
 
 def keep_small(builder):
@@ -186,7 +191,7 @@ def _places(numbers):
 
 def llvm(builder, name, whole, result, arguments, ending=""):
     """A function of LLVM's own, overloaded on a vector type."""
-    of = "f32" if whole.element == ir.FloatType() else "f64"
+    of = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(whole.element, whole.element)
     kind = ir.FunctionType(result, arguments)
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{whole.count}{of}{ending}")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _checks
+from .._floats import SUPPORTED, computed, is_supported
 
 Array = NDArray[Any]
 Needs = tuple[bool, bool, bool]
@@ -237,8 +238,9 @@ class TrackingLayer(ChannelLayer):
         self.num_features = count("num_features", num_features)
         self.track_running_stats = track_running_stats
         super().__init__(self.num_features, affine, bias, layout, dtype)
-        self.running_mean = np.zeros(self._sizes, self.dtype) if track_running_stats else None
-        self.running_var = np.ones(self._sizes, self.dtype) if track_running_stats else None
+        wide = computed(self.dtype)
+        self.running_mean = np.zeros(self._sizes, wide) if track_running_stats else None
+        self.running_var = np.ones(self._sizes, wide) if track_running_stats else None
         self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
 
     def _extra_repr(self) -> str:
@@ -289,8 +291,8 @@ def count(name: str, value: int) -> int:
 
 def _float_dtype(value: DTypeLike) -> np.dtype[Any]:
     dtype = np.dtype(value)
-    if dtype not in _checks.DTYPES:
-        raise TypeError(f"dtype is {dtype}, expected {' or '.join(map(str, _checks.DTYPES))}")
+    if not is_supported(dtype):
+        raise TypeError(f"dtype is {dtype}, expected {SUPPORTED}")
     return dtype
 
 

@@ -8,14 +8,11 @@ from typing import Any
 
 import fastnorm
 
-from ... import _checks
 from ..cases import Job
-from ..inputs import Array, Inputs, NotOffered, backward_arguments, forward_arguments
+from ..inputs import Array, Inputs, backward_arguments, forward_arguments
 
 
 def prepare(job: Job, inputs: Inputs) -> Callable[[], Any]:
-    if inputs.x.dtype not in _checks.DTYPES:
-        raise NotOffered(f"fastnorm has no {job.dtype} yet")
     function = getattr(fastnorm, job.norm)
     arguments, options = forward_arguments(job, inputs)
     if not job.backward:

@@ -1,0 +1,40 @@
+"""The floating dtypes: which there are, as what the kernels hold them, and in which they compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+DType = np.dtype[Any]
+
+FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+# NumPy's own; bfloat16 comes with ml_dtypes, and is known here by its name, without an import.
+_BFLOAT16 = "bfloat16"
+# Numba knows no 16-bit floats on a CPU: the kernels take them as integers of their own.
+_HELD = {FLOAT16: np.dtype(np.uint16)}
+_HELD_BFLOAT16 = np.dtype(np.int16)
+
+SUPPORTED = "float32, float64, float16, or bfloat16 (pip install 'fastnorm[bfloat16]')"
+
+
+def is_supported(dtype: DType) -> bool:
+    """Whether x may have it, in native byte order."""
+    return dtype in (FLOAT32, FLOAT64, FLOAT16) or dtype.name == _BFLOAT16
+
+
+def held(dtype: DType) -> DType:
+    """The dtype of the kernels' view of such an array."""
+    if dtype.itemsize > 2:
+        return dtype
+    return _HELD_BFLOAT16 if dtype.name == _BFLOAT16 else _HELD.get(dtype, dtype)
+
+
+def computed(dtype: DType) -> DType:
+    """The dtype in which the kernels compute on it, and take its parameters."""
+    return FLOAT32 if dtype.itemsize == 2 else dtype
+
+
+def epsilon(dtype: DType) -> float:
+    """The gap between 1 and the next number."""
+    return 2.0**-7 if dtype.name == _BFLOAT16 else float(np.finfo(dtype).eps)
