@@ -1,6 +1,7 @@
 """Normalization kernels for the CPU: fast, exact, on any layout."""
 
 from ._threads import get_num_threads, num_threads, set_num_threads
+from ._warmup import warmup
 from .functional import (
     Gradients,
     add_layer_norm,
@@ -42,4 +43,5 @@ __all__ = [
     "rms_norm",
     "rms_norm_backward",
     "set_num_threads",
+    "warmup",
 ]

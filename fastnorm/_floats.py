@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ SUPPORTED = "float32, float64, float16, or bfloat16 (pip install 'fastnorm[bfloa
 def is_supported(dtype: DType) -> bool:
     """Whether x may have it, in native byte order."""
     return dtype in (FLOAT32, FLOAT64, FLOAT16) or dtype.name == _BFLOAT16
+
+
+def installed() -> list[str]:
+    """The names of those that this environment has."""
+    return ["float32", "float64", "float16", *([_BFLOAT16] if find_spec("ml_dtypes") else [])]
+
+
+def named(name: str) -> DType:
+    """A supported dtype by its name."""
+    if name == _BFLOAT16:
+        try:
+            import ml_dtypes  # noqa: F401 (from now on NumPy knows the name)
+        except ImportError:
+            raise ValueError("bfloat16 needs ml_dtypes: pip install 'fastnorm[bfloat16]'") from None
+    elif name not in ("float32", "float64", "float16"):
+        raise ValueError(f"dtypes has {name!r}, expected some of float32, float64, float16, bfloat16")
+    return np.dtype(name)
 
 
 def held(dtype: DType) -> DType:

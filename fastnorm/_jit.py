@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import cfunc, njit
+from numba import njit
+from numba.core import sigutils
+from numba.core.ccallback import CFunc
+
+from ._cache import DiskCache
 
 # No nnan and no ninf anywhere: NaN and inf follow IEEE rules. `contract` allows fused multiply-adds, which only ever
 # round less; none of these three can undo compensated arithmetic. No `reassoc` either: the order of a sum is written out,
@@ -27,19 +31,28 @@ def routine(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def c_function(function: Callable[..., Any], signature: Any) -> Any:
     """A function compiled for one signature, cached on disk, to be called by its address."""
-    return cfunc(signature, nogil=True, error_model="numpy", fastmath=_SAFE, cache=True)(function)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": _SAFE}
+    compiled: Any = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
+    compiled._cache = DiskCache(function)
+    compiled.compile()
+    return compiled
 
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose `prange` loops are spread over the threads, cached on disk."""
-    return njit(nogil=True, error_model="numpy", parallel=True, cache=True)(function)  # type: ignore[no-any-return]
+    return _cached(njit(nogil=True, error_model="numpy", parallel=True)(function))  # type: ignore[no-any-return]
+
+
+def _cached(compiled: Any) -> Any:
+    compiled._cache = DiskCache(compiled.py_func)
+    return compiled
 
 
 class Kernel:
     """An entry point called from Python, cached on disk, without the GIL; and the phases it runs, by their numbers."""
 
     def __init__(self, function: Callable[..., Any], phases: tuple[Any, ...]) -> None:
-        self.run = njit(nogil=True, error_model="numpy", cache=True)(function)
+        self.run = _cached(njit(nogil=True, error_model="numpy")(function))
         self.phases = phases
 
 

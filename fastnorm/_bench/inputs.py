@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from .._floats import named
 from .cases import Job
 
 Array = NDArray[Any]
@@ -53,12 +54,10 @@ def _normals(job: Job, rng: Generator, dtype: np.dtype[Any]) -> Array:
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":
-        try:
-            import ml_dtypes  # noqa: F401 (from now on NumPy knows the name)
-        except ImportError:
-            raise NotOffered("bfloat16 needs ml_dtypes") from None
-    return np.dtype(name)
+    try:
+        return named(name)
+    except ValueError as error:
+        raise NotOffered(str(error)) from None
 
 
 def forward_arguments(job: Job, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -44,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_peers(plot)
     warmup = _add(commands, "warmup", "compile ahead of the first call")
     _choose(warmup, "--norms", TITLES, "only these norms")
-    _choose(warmup, "--dtypes", ["float32", "float64"], "only these")
+    _choose(warmup, "--dtypes", EPS, "these instead of float32")
+    warmup.add_argument(
+        "--layouts", nargs="+", metavar="LAYOUT", help="such as NHWC, instead of channels first and last"
+    )
     return parser
 
 

@@ -6,8 +6,6 @@ import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, cast
 
 import llvmlite.binding
 import numba
@@ -16,8 +14,8 @@ import numpy as np
 import fastnorm
 
 from .._bench.peers import TITLES, copy
-from .._floats import SUPPORTED
-from ..kernels import rows
+from .._cache import kept
+from .._floats import installed
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,14 +42,9 @@ def machine() -> dict[str, str]:
         **{name: found for name, found in versions.items() if found},
         "CPU": f"{os.cpu_count()} x {llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
         "threads": f"{fastnorm.get_num_threads()} (threading layer {numba.threading_layer()})",
-        "dtypes": SUPPORTED,
-        "cache": str(cache()),
+        "dtypes": ", ".join(installed()),
+        "cache": str(kept().directory),
     }
-
-
-def cache() -> Path:
-    """The directory in which Numba keeps the compiled kernels."""
-    return Path(cast(Any, rows.forward.run).stats.cache_path)
 
 
 def _version(package: str) -> str | None:

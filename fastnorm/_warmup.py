@@ -1,0 +1,150 @@
+"""Compiling ahead of the first call: what some norms need, in some dtypes and layouts, in a process for each part."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import functional
+from ._cache import Kept, kept
+from ._floats import named
+from ._threads import get_num_threads
+from .functional._arrange import arrange
+from .functional._roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
+
+_WITH_INFERENCE = ("forward", "inference", "backward")
+_WITHOUT = ("forward", "backward")
+# name -> the norm, and its modes.
+NORMS: dict[str, tuple[Norm, tuple[str, ...]]] = {
+    "layer_norm": (LAYER, _WITHOUT),
+    "rms_norm": (RMS, _WITHOUT),
+    "batch_norm": (BATCH, _WITH_INFERENCE),
+    "instance_norm": (INSTANCE, _WITH_INFERENCE),
+    "group_norm": (GROUP, _WITHOUT),
+    "add_layer_norm": (LAYER, ("forward",)),
+    "add_rms_norm": (RMS, ("forward",)),
+}
+_LAYOUTS = ("NC", "NCHW", "NHWC")
+
+
+class Part(NamedTuple):
+    """What is compiled at once: a family of kernels in one mode, for one dtype."""
+
+    family: str  # "rows" or "columns"
+    mode: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return " ".join(self)
+
+    def compile(self) -> None:
+        """Have it compiled, or loaded from the cache, by a call that needs it."""
+        by_rows, dtype = self.family == "rows", named(self.dtype)
+        x, one = np.ones((2, 2), dtype), np.ones(2, np.float32)
+        axis = 1 if by_rows else 0
+        if self.mode == "forward":
+            functional.layer_norm(x, axis=axis)
+        elif self.mode == "backward":
+            functional.layer_norm_backward(x, x, one, one, axis=axis)
+        else:
+            layout = "NCL" if by_rows else "NLC"
+            functional.batch_norm(np.stack([x, x]), one, one, layout=layout)
+
+
+def warmup(
+    norms: Sequence[str] | None = None,
+    dtypes: Sequence[str] = ("float32",),
+    layouts: Sequence[str] | None = None,
+) -> Kept:
+    """Compile what some norms need, forward and backward, before the first call has to wait for it.
+
+    Parts that are not in the cache are compiled side by side, on as many processors as `get_num_threads` allows. Then all
+    of them are loaded, so that the first call of this process waits for nothing.
+
+    Parameters
+    ----------
+    norms : names of functions, such as "layer_norm", optional
+        All of them where it is None.
+    dtypes : names of dtypes
+        Among "float32", "float64", "float16" and "bfloat16".
+    layouts : strings such as "NHWC", optional
+        The layouts of what batch, instance and group norm will be given, and of what layer and RMS norm will be given to
+        normalize over its channels. None stands for channels first and last; over the last axis the latter two are always
+        compiled.
+
+    Returns
+    -------
+    Kept
+        The named tuple (directory, files, size): where compiled kernels are kept, how many, and of how many bytes.
+
+    Raises
+    ------
+    ValueError
+        A name is not among these.
+
+    Examples
+    --------
+    >>> import fastnorm
+    >>> kept = fastnorm.warmup(["rms_norm"])
+    >>> kept.files > 0
+    True
+    """
+    compile_parts(parts(norms, dtypes, layouts))
+    return kept()
+
+
+def parts(norms: Sequence[str] | None, dtypes: Sequence[str], layouts: Sequence[str] | None) -> list[Part]:
+    """What has to be compiled, each part once."""
+    found: dict[Part, None] = {}
+    for name in NORMS if norms is None else norms:
+        if name not in NORMS:
+            raise ValueError(f"norms has {name!r}, expected some of {', '.join(NORMS)}")
+        norm, modes = NORMS[name]
+        for dtype in dtypes:
+            named(dtype)
+            for mode in modes:
+                for family in _families(norm, layouts, mode):
+                    found[Part(family, mode, dtype)] = None
+    return list(found)
+
+
+def _families(norm: Norm, layouts: Sequence[str] | None, mode: str) -> list[str]:
+    """The families of kernels that a norm takes in some layouts."""
+    by_axis = norm in (LAYER, RMS)
+    found = [_family(norm, -1, "NC", mode)] if by_axis else []
+    for layout in _LAYOUTS if layouts is None else layouts:
+        argument = layout.index("C") if by_axis else (1, layout) if norm is GROUP else layout
+        found.append(_family(norm, argument, layout, mode))
+    return found
+
+
+def _family(norm: Norm, argument: Any, layout: str, mode: str) -> str:
+    x = np.empty([2] * len(layout), np.float32)
+    roles = norm.shared(x.shape, argument).roles
+    if mode == "inference":
+        roles = for_inference(x.shape, x.strides, layout)
+    return "columns" if arrange(x, None, [None], roles, (0, 0)).plan.columns else "rows"
+
+
+def compile_parts(wanted: Sequence[Part], begin: Callable[[str], None] = lambda text: None) -> None:
+    """Compile some parts, each in a process of its own, as compiling holds the GIL; then load them. `begin` is told each."""
+    from concurrent.futures import ThreadPoolExecutor  # 4 ms of an import that few need
+
+    def one(part: Part) -> None:
+        begin(str(part))
+        if sys.executable:
+            subprocess.run([sys.executable, "-c", _program(part)], capture_output=True, check=False)
+
+    with ThreadPoolExecutor(get_num_threads()) as pool:
+        list(pool.map(one, wanted))
+    for part in wanted:
+        part.compile()  # what could not be compiled there is compiled here, or says why not
+
+
+def _program(part: Part) -> str:
+    lines = ["import sys", f"sys.path[:] = {sys.path!r}", "from fastnorm._warmup import Part"]
+    return "\n".join([*lines, f"Part{tuple(part)}.compile()"])
