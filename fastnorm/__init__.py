@@ -14,8 +14,10 @@ from .functional import (
     instance_norm_backward,
     layer_norm,
     layer_norm_backward,
+    layer_norm_int8,
     rms_norm,
     rms_norm_backward,
+    rms_norm_int8,
 )
 from .layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 
@@ -39,9 +41,11 @@ __all__ = [
     "instance_norm_backward",
     "layer_norm",
     "layer_norm_backward",
+    "layer_norm_int8",
     "num_threads",
     "rms_norm",
     "rms_norm_backward",
+    "rms_norm_int8",
     "set_num_threads",
     "warmup",
 ]

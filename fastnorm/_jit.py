@@ -29,6 +29,12 @@ def routine(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(nogil=True, error_model="numpy", fastmath=_SAFE, **_INNER)(function)  # type: ignore[no-any-return]
 
 
+def strict(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A routine without any of them: `arcp` makes a quotient a product, whose rounding may be another."""
+    # Unless it is told, Numba takes the flags of the function for which it compiles this one.
+    return njit(nogil=True, error_model="numpy", fastmath=False, **_INNER)(function)  # type: ignore[no-any-return]
+
+
 def c_function(function: Callable[..., Any], signature: Any) -> Any:
     """A function compiled for one signature, cached on disk, to be called by its address."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": _SAFE}

@@ -5,6 +5,7 @@ from .batch import batch_norm, batch_norm_backward
 from .group import group_norm, group_norm_backward
 from .instance import instance_norm, instance_norm_backward
 from .layer import layer_norm, layer_norm_backward
+from .quantized import layer_norm_int8, rms_norm_int8
 from .residual import add_layer_norm, add_rms_norm
 from .rms import rms_norm, rms_norm_backward
 
@@ -20,6 +21,8 @@ __all__ = [
     "instance_norm_backward",
     "layer_norm",
     "layer_norm_backward",
+    "layer_norm_int8",
     "rms_norm",
     "rms_norm_backward",
+    "rms_norm_int8",
 ]

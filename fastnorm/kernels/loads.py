@@ -159,6 +159,19 @@ def store_part(typingctx, memory, index, value, count):
 
 
 @intrinsic
+def store_bytes(typingctx, memory, index, value, count):
+    """Write the first `count` numbers of a vector, integers that fit, into bytes from memory[index] on."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number, many = arguments
+        whole = ir.VectorType(ir.IntType(8), value.count)
+        _write(builder, target, at, builder.fptosi(number, whole), 1, many)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64, value, types.int64), emit
+
+
+@intrinsic
 def add_to(typingctx, memory, index, value):
     """memory[index …] += a vector of as wide numbers."""
     return _storing(memory, value, True)

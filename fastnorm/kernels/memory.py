@@ -71,6 +71,17 @@ def numbers_like(typingctx, memory, like):
 
 
 @intrinsic
+def as_bytes(typingctx, memory):
+    """The same memory, as signed bytes."""
+    kind = types.CPointer(types.int8)
+
+    def emit(context, builder, found, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(kind))
+
+    return kind(memory), emit
+
+
+@intrinsic
 def keep(typingctx, array):
     """Nothing; but as long as this is still to come, Numba does not free the array."""
 

@@ -41,8 +41,8 @@ from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
-from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from
-from .vectors import first_of, lanes, spread
+from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from, statistic_of_sums
+from .vectors import lanes
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
 _BATCH = 4096
@@ -208,12 +208,10 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     """Mean, tail, rstd and variance of group i, to the bit of `_forward_groups`."""
     statistics, partial, result = listed(numbers, 3)
     chunks = chunking(job, source_of(arrays)[1])[3]
-    centre, first, second = merged_sums(moved(partial, 4 * i * chunks), chunks)
-    count = np.float64(reduced(job) * job[COUNTS + LENGTH])
-    found = statistic_from((spread(centre), spread(first), spread(second)), count, eps)
+    sums = merged_sums(moved(partial, 4 * i * chunks), chunks)
     line = moved(result, 4 * i)
-    for k, value in enumerate(found):
-        line[k] = first_of(value)
+    found = statistic_of_sums(sums, reduced(job) * job[COUNTS + LENGTH], eps)
+    line[0], line[1], line[2], line[3] = found
     if given(statistics):
         store_statistic(statistics, line, kept(job), i)
 

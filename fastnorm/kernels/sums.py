@@ -196,6 +196,16 @@ def statistic_from(sums, count, eps):
 
 
 @step
+def statistic_of_sums(sums, count, eps):
+    """The same of numbers, for the bits that a vector of them would have."""
+    centre, first, second = sums
+    mean, tail, rstd, variance = statistic_from(
+        (spread(centre), spread(first), spread(second)), np.float64(count), eps
+    )
+    return first_of(mean), first_of(tail), first_of(rstd), first_of(variance)
+
+
+@step
 def rstd_from(variance, eps):
     """1/√(variance + eps) of numbers: in a vector, for the bits that a vector of them would have."""
     return first_of(inverse_root(spread(variance + eps)))

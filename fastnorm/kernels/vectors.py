@@ -135,6 +135,45 @@ def without_nan(typingctx, a):
 
 
 @intrinsic
+def farther(typingctx, a, b):
+    """max(|a|, |b|), number by number; one that is NaN does not count."""
+
+    def emit(context, builder, found, arguments):
+        whole = arguments[0].type
+        both = [builder.call(llvm(builder, "fabs", whole, whole, [whole]), [value]) for value in arguments]
+        return builder.call(llvm(builder, "maxnum", whole, whole, [whole] * 2), both)
+
+    return a(a, b), emit
+
+
+@intrinsic
+def within(typingctx, a, low, high):
+    """a, or the nearer of two numbers where it is not between them; 0 where it is NaN."""
+
+    def emit(context, builder, found, arguments):
+        value, *limits = arguments
+        whole = value.type
+        value = builder.select(builder.fcmp_ordered("ord", value, value), value, ir.Constant(whole, None))
+        for name, limit in zip(("maxnum", "minnum"), limits, strict=True):
+            bound = _splat(builder, whole, context.cast(builder, limit, types.float64, a.dtype))
+            value = builder.call(llvm(builder, name, whole, whole, [whole] * 2), [value, bound])
+        return value
+
+    return a(a, types.float64, types.float64), emit
+
+
+@intrinsic
+def rounded(typingctx, a):
+    """The nearest integers, of two the even one."""
+
+    def emit(context, builder, found, arguments):
+        whole = arguments[0].type
+        return builder.call(llvm(builder, "rint", whole, whole, [whole]), arguments)
+
+    return a(a), emit
+
+
+@intrinsic
 def wide(typingctx, a):
     """The same numbers in float64."""
     kind = Vector(types.float64, a.count)
@@ -182,6 +221,19 @@ def added_up(typingctx, a):
         return builder.extract_element(value, ir.Constant(INT32, 0))
 
     return types.float64(a), emit
+
+
+@intrinsic
+def greatest(typingctx, a):
+    """The greatest number of a vector without NaN."""
+
+    def emit(context, builder, found, arguments):
+        function = llvm(
+            builder, "vector.reduce.fmax", arguments[0].type, arguments[0].type.element, [arguments[0].type]
+        )
+        return builder.call(function, arguments)
+
+    return a.dtype(a), emit
 
 
 def _places(numbers):
