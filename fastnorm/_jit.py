@@ -30,9 +30,13 @@ def routine(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def strict(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A routine without any of them: `arcp` makes a quotient a product, whose rounding may be another."""
+    """A step without any of them, for the same bits wherever it is inlined.
+
+    `arcp` makes a quotient a product, and what `contract` joins depends on what LLVM made of the code around it: of a vector
+    of which one number is used, it made one number first.
+    """
     # Unless it is told, Numba takes the flags of the function for which it compiles this one.
-    return njit(nogil=True, error_model="numpy", fastmath=False, **_INNER)(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True, **_INNER)(function)  # type: ignore[no-any-return]
 
 
 def c_function(function: Callable[..., Any], signature: Any) -> Any:
@@ -52,6 +56,11 @@ def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
 def _cached(compiled: Any) -> Any:
     compiled._cache = DiskCache(compiled.py_func)
     return compiled
+
+
+def inside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for a user's own compiled code, and for Python; cached on disk, without the GIL."""
+    return _cached(njit(nogil=True, error_model="numpy", fastmath=_SAFE)(function))  # type: ignore[no-any-return]
 
 
 class Kernel:

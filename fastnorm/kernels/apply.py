@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._jit import routine, step
+from .._jit import routine, step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, STREAMING, place
 from .loads import load, load_part, store, store_part
@@ -12,14 +12,14 @@ from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
 
 
-@step
+@strict
 def split(like, mean, tail):
     """(high, low): high in the dtype of `like`, high + low = mean + tail to twice that dtype's precision."""
     high = np.float64(cast(like, mean))
     return high, (mean - high) + tail
 
 
-@step
+@strict
 def coefficients(like, statistic, weight, bias):
     """(high, scale, shift) of y = (x - high)·scale + shift, for a statistic (mean, tail, rstd) and one affine pair."""
     mean, tail, rstd = statistic

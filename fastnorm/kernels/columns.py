@@ -38,6 +38,7 @@ from .slabs import (
     is_whole,
     merge_chunks,
     rows_per_chunk,
+    slab_moments,
     slab_of,
     slabs_of,
     task_of,
@@ -106,7 +107,7 @@ def rstd_of(state, eps, line, rstd):
 
 
 @step
-def _apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, line):
+def apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, line):
     """y of rows first to last from mean and tail in `state`, and rstd."""
     b, first, last = span
     affine = start(job, AFFINE, b, 0) + low * job[AFFINE + ALONG]
@@ -167,24 +168,20 @@ def _forward_slab(i, arrays, numbers, job, eps):
     (x, residual, total, y), pair = listed(arrays, 4), pair_of(arrays, 4)
     statistics = numbers[0]
     b, low, width = slab_of(job, i)
-    rows, chunks, per_chunk = reduced(job), chunks_of(job), rows_per_chunk(job)
+    chunks = chunks_of(job)
     if given(residual):
         _add(x, residual, total, job, i)
     source, array = source_of(arrays)
     line, xs = padded(y, width_of(job)), walk(job, array)
     space, low_space = np.empty((LINES * chunks + 1) * line), np.zeros(4 * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), y)
-    for chunk in range(chunks):
-        of_chunk = moved(state, chunk * LINES * line)
-        chunk_moments(source, xs, job, array, b, chunk, low, width, lines, of_chunk, line)
-    merge_chunks(state, chunks, rows, per_chunk, line)
-    finish_moments(state, rows, job[COUNTS + FOLD], width, line)
+    slab_moments(source, xs, job, array, b, low, width, lines, state, line)
     rstd = moved(state, chunks * LINES * line)
     rstd_of(state, eps, line, rstd)
     if given(statistics):
         store_statistics(statistics, state, line, rstd, job, b, low, width)
-    span = (b, np.int64(0), rows)
-    _apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
+    span = (b, np.int64(0), reduced(job))
+    apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
     keep(space)
     keep(low_space)
 
@@ -235,7 +232,7 @@ def _apply_found(i, arrays, numbers, job, eps):
     space, low_space = np.empty(line), np.zeros(4 * line)
     rstd, lines = pointer(space), numbers_like(pointer(low_space), y)
     rstd_of(state, eps, line, rstd)
-    _apply_state(source, array, y, pair, job, (b, first, last), low, width, state, rstd, lines, line)
+    apply_state(source, array, y, pair, job, (b, first, last), low, width, state, rstd, lines, line)
     keep(space)
     keep(low_space)
 

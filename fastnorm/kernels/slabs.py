@@ -217,3 +217,14 @@ def finish_moments(state, rows, fold, width, line):
     count = np.float64(rows) * fold
     for k in range(2 * line, 3 * line):
         state[k] /= count
+
+
+@routine
+def slab_moments(x, walk, job, array, b, low, width, lines, state, line):
+    """Mean, tail and variance of a slab into the first lines of `state`, which has three for each chunk. lines: scratch."""
+    chunks = chunks_of(job)
+    for chunk in range(chunks):
+        of_chunk = moved(state, chunk * LINES * line)
+        chunk_moments(x, walk, job, array, b, chunk, low, width, lines, of_chunk, line)
+    merge_chunks(state, chunks, reduced(job), rows_per_chunk(job), line)
+    finish_moments(state, reduced(job), job[COUNTS + FOLD], width, line)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._jit import routine, step
+from .._jit import routine, step, strict
 from .job import place
 from .loads import load, load_part
 from .memory import cast, is_double
@@ -168,7 +168,7 @@ def short_sums(x, walk, first, groups, size, second_moment, batch, step):
 # -- Moments: (mean, tail, M2), the mean being mean + tail ---------------------------------------------------------
 
 
-@step
+@strict
 def moments(sums, count):
     """(mean, tail, M2) of `count` elements from (centre, Σ d, Σ d²)."""
     centre, first, second = sums
@@ -177,7 +177,7 @@ def moments(sums, count):
     return mean, (centre - mean) + shift, second - first * shift
 
 
-@step
+@strict
 def inverse_root(v):
     """1/√v of a vector, correct to its last bit but for a few: 1/root(v), corrected by how far v·r² is from 1."""
     r = 1.0 / root(v)
@@ -187,7 +187,7 @@ def inverse_root(v):
     return r + without_nan(r * gap * 0.5)
 
 
-@step
+@strict
 def statistic_from(sums, count, eps):
     """(mean, tail, rstd, variance) of `count` elements from (centre, Σ d, Σ d²), all of them vectors."""
     mean, tail, m2 = moments(sums, count)
@@ -219,7 +219,7 @@ def add_exactly(total, rest, value):
     return result, rest + ((total - (result - back)) + (value - back))
 
 
-@step
+@strict
 def merge(count_a, a, count_b, b):
     """Chan's merge of two (mean, tail, M2); the mean's rounding is kept in the tail."""
     mean_a, tail_a, m2_a = a

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._jit import routine, step
+from .._jit import routine, step, strict
 from .apply import standardize
 from .job import place
 from .loads import (
@@ -292,7 +292,7 @@ def columns_of(parameter, at, count, missing):
     return spread(missing)
 
 
-@step
+@strict
 def _store_coefficients(like, mean, tail, rstd, pair, affine, count, lines, line):
     """high, scale and shift of a vector of columns, from float64 ones; pair: their weights and biases, or null."""
     w, c = columns_of(pair[0], affine, count, 1.0), columns_of(pair[1], affine, count, 0.0)
