@@ -4,8 +4,8 @@
 the embeddings are from those of PyTorch's `transformers` with the same weights; and the share of the time that goes
 into layer norm, when it is fastnorm's, NumPy's and PyTorch's. Where the embeddings disagree it exits with 1.
 
-All of it runs on one thread: threads of NumPy's, PyTorch's and Numba's in one process, each of which waits busily
-for its next job, take the cores from each other, and what the clock says then is chance.
+The times are those of one thread: threads of NumPy's, PyTorch's and Numba's in one process, each of which waits
+busily for its next job, take the cores from each other, and what the clock says then is chance.
 """
 
 import argparse
@@ -54,11 +54,18 @@ def torch_norm(layer: LayerNorm, x: Array, residual: Array | None = None) -> Arr
 
 NORMS: dict[str, Norm] = {"fastnorm": fast_norm, "NumPy": numpy_norm}
 if torch:
-    torch.set_num_threads(1)
     NORMS["PyTorch"] = torch_norm
 
 
 # What it costs ----------------------------------------------------------------------------------------------
+
+
+def one_thread() -> None:
+    """Hold all three libraries to one thread; after the first kernel, for Numba's start sets PyTorch's number as well."""
+    set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
+    if torch:
+        torch.set_num_threads(1)
 
 
 class Timed:
@@ -97,7 +104,7 @@ def measure(model: MiniLM, sentences: list[str], rounds: int) -> dict[str, dict[
     for _ in tqdm(range(rounds + 1), "rounds", leave=False, disable=None):
         for way, name in runs:
             times[way, name].append(timed(ways[way], NORMS[name]))
-    # The first round is a warm-up.
+    # The first round warms up.
     return {way: {name: Times(*np.median(times[way, name][1:], axis=0)) for name in NORMS} for way in ways}
 
 
@@ -127,7 +134,7 @@ def agrees(model: MiniLM, sentences: list[str]) -> bool:
 
 
 def print_times(times: dict[str, dict[str, Times]], sentences: int, rounds: int) -> None:
-    print(f"\nTime for {sentences} sentences, median of {rounds} rounds:\n")
+    print(f"\nTime for {sentences} sentences on one thread, median of {rounds} rounds:\n")
     print(f"{'':18}{'norms by':10}{'total':>10}{'in norms':>12}{'share':>10}")
     for way, by_norm in times.items():
         for name, (total, norms) in by_norm.items():
@@ -140,10 +147,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="how often each time is taken")
     rounds = parser.parse_args().rounds
 
-    set_num_threads(1)
-    threadpool_limits(1, user_api="blas")
     model, sentences = MiniLM(), lines("sentences.txt")
     print_neighbours(model, lines("questions.txt"), sentences)
+    one_thread()
     agreed = agrees(model, sentences)
     print_times(measure(model, sentences, rounds), len(sentences), rounds)
     sys.exit(not agreed)
