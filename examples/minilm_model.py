@@ -35,7 +35,7 @@ def lines(name: str) -> list[str]:
     return Path(__file__).with_name(name).read_text("utf-8").splitlines()
 
 
-# The parts, each made from its share of the checkpoint; x is one row per token, whichever sentence it is of ---
+# The parts, each made from its share of the checkpoint; x is one row per token, whichever sentence it is of -
 
 
 def below(state: State, name: str) -> State:
@@ -114,7 +114,7 @@ class Block:
         return norm(self.narrow_norm, self.narrow(self.widen(x)), x)
 
 
-# The whole ----------------------------------------------------------------------------------------------------
+# The whole --------------------------------------------------------------------------------------------------
 
 
 class MiniLM:
