@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from numba import njit
 from numba.core import sigutils
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 
 from ._cache import DiskCache
 
@@ -41,11 +43,28 @@ def strict(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def c_function(function: Callable[..., Any], signature: Any) -> Any:
     """A function compiled for one signature, cached on disk, to be called by its address."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": _SAFE}
-    compiled: Any = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
-    compiled._cache = DiskCache(function)
-    compiled.compile()
-    return compiled
+
+    def compiled() -> Any:
+        options = {"nogil": True, "error_model": "numpy", "fastmath": _SAFE}
+        # A fork waits for the lock; Numba takes it after an import, whose lock a child would inherit.
+        with global_compiler_lock:
+            result: Any = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
+            result._cache = DiskCache(function)
+            result.compile()
+        return result
+
+    return _undisturbed(compiled)
+
+
+def _undisturbed(compiled: Callable[..., Any], *arguments: Any) -> Any:
+    """Compile, or load, in a thread of its own, for a Ctrl-C arrives in the main one.
+
+    Each compilation reads on in Numba's registries, by generators: one that an interrupt has ended fails all later ones.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # 4 ms, which an import of this package need not take
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(compiled, *arguments).result()
 
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,6 +87,7 @@ class Kernel:
 
     def __init__(self, function: Callable[..., Any], phases: tuple[Any, ...]) -> None:
         self.run = _cached(njit(nogil=True, error_model="numpy")(function))
+        self.run.compile = partial(_undisturbed, self.run.compile)
         self.phases = phases
 
 

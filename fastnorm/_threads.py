@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import numba
-from numba.np.ufunc import parallel as _parallel
+
+from ._cpus import allowed
+from ._launch import Layer, launch
 
 # Below this many elements a second thread costs more than it saves: a parallel region takes 2 µs to enter.
 SERIAL_ELEMENTS = 16384
 
 
-class _Limits(threading.local):
-    value: int | None = None
+class _Team:
+    """The threads that GNU OpenMP keeps for a thread that has entered a region, until that thread ends."""
 
 
-_limits = _Limits()
-# One parallel region of ours at a time: Numba's workqueue layer aborts the process when two threads meet in it.
+class _Own(threading.local):
+    limit: int | None = None
+    team: _Team | None = None
+
+
+_own = _Own()
+# One parallel region of ours at a time: whoever comes meanwhile has a core of its own already.
 _region = threading.Lock()
 _forked = False
 
-# What a user may have set about spinning; and what is set where there is none of these.
-_SPINNING = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
-_SPINS = "1000"
-_launching = threading.Lock()
-_launched = False
-
-# Numba's own setting, which is the user's. Once launched, as these two have it inside: 0.1 µs for their 0.7 and 1.
-_get, _set = numba.get_num_threads, numba.set_num_threads
+# With a team for every caller, n of them would keep n² threads. Two: the main thread's, and that of a thread that works.
+_TEAMS = 2
+_teams: WeakSet[_Team] = WeakSet()
+_teaming = threading.RLock()
 
 
 def _after_fork() -> None:
     """A child inherits no worker threads, and GNU OpenMP ends a child that asks for its parent's: stay serial there."""
-    global _region, _launching, _forked
-    _region, _launching = threading.Lock(), threading.Lock()
+    global _region, _forked
+    _region = threading.Lock()
     _forked = True
 
 
@@ -49,6 +54,9 @@ if hasattr(os, "register_at_fork"):
 def get_num_threads() -> int:
     """The number of threads that fastnorm's calls from this thread may use.
 
+    By default the least of NUMBA_NUM_THREADS, OMP_NUM_THREADS, the CPUs in the affinity of the process, and its container's
+    quota.
+
     Examples
     --------
     >>> import fastnorm
@@ -56,8 +64,8 @@ def get_num_threads() -> int:
     ...     fastnorm.get_num_threads()
     1
     """
-    limit = _limits.value
-    return numba.config.NUMBA_NUM_THREADS if limit is None else limit
+    limit = _own.limit
+    return min(numba.config.NUMBA_NUM_THREADS, allowed()) if limit is None else limit
 
 
 def set_num_threads(n: int) -> None:
@@ -73,65 +81,72 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"n is {n!r}, expected an integer from 1 to {most}")
     if not 1 <= n <= most:
         raise ValueError(f"n is {n}, expected an integer from 1 to {most} (NUMBA_NUM_THREADS)")
-    _limits.value = n
+    _own.limit = n
 
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
     """Let the calls inside a `with` block, from this thread, use at most n threads."""
-    before = _limits.value
-    set_num_threads(n)
+    before = _own.limit
     try:
+        set_num_threads(n)
         yield
     finally:
-        _limits.value = before
-
-
-def launch() -> None:
-    """Let Numba load its threading layer, before the first kernel does: GNU OpenMP reads how long to spin when it is loaded.
-
-    Its idle threads spin, by default for milliseconds, and keep the cores from other libraries' threads. Batch norm of
-    0.05 ms and NumPy's matmul of 0.4 ms in turn, on two cores, took 32 and 12 ms. With 1000 spins, some 40 µs, they take 0.3
-    and 0.4 ms; with 10,000 still 1.8 and 6 ms. With none, a call that follows at once takes 0.1 ms: the threads have slept.
-    """
-    global _launched, _get, _set
-    if _launched:
-        return
-    with _launching:
-        if not _launched:
-            ours = not _SPINNING & os.environ.keys()
-            if ours:
-                os.environ["GOMP_SPINCOUNT"] = _SPINS
-            try:
-                numba.get_num_threads()
-            finally:
-                if ours:
-                    del os.environ["GOMP_SPINCOUNT"]
-            _get = getattr(_parallel, "_get_num_threads", _get)
-            _set = getattr(_parallel, "_set_num_threads", _set)
-            _launched = True
+        _own.limit = before
 
 
 def spread(kernel: Callable[..., Any], elements: int) -> Callable[..., Any]:
     """A kernel to be called for 1 thread (its last argument) that takes as many as so many elements deserve."""
-    launch()
-    return kernel if elements < SERIAL_ELEMENTS else partial(_in_parallel, kernel)
+    layer = launch()
+    if layer is None or elements < SERIAL_ELEMENTS:
+        return kernel
+    return partial(_in_parallel, layer, _ENTERS.get(layer.name, _always), kernel)
 
 
-def _in_parallel(kernel: Callable[..., Any], *arguments: Any) -> None:
+def _in_parallel(
+    layer: Layer, enters: Callable[[], bool], kernel: Callable[..., Any], *arguments: Any
+) -> None:
     """Call a kernel on more threads than the 1 it was given, where these are allowed and free."""
-    threads = 1 if _forked else get_num_threads()
-    if threads == 1 or not _region.acquire(False):
+    threads = 1 if _forked or _region.locked() else get_num_threads()
+    if threads == 1 or not enters():
         kernel(*arguments)
         return
-    try:
-        before = _get()
-        if before != threads:
-            _set(threads)
+    # No `acquire(False)`: an interrupt between it and its `try` would leave the lock held. None comes between a `with` and
+    # its body; and whoever takes the lock in between, this thread waits for one call.
+    with _region:
+        before = layer.get()
         try:
+            if before != threads:
+                layer.set(threads)
             kernel(*arguments[:-1], threads)
         finally:
             if before != threads:
-                _set(before)
-    finally:
-        _region.release()
+                layer.set(before)
+
+
+def _has_team() -> bool:
+    """On omp: whether this thread has a team, or may have one."""
+    if _own.team is None:
+        with _teaming:
+            if len(_teams) < _TEAMS:
+                _own.team = _Team()
+                _teams.add(_own.team)
+    return _own.team is not None
+
+
+def _is_alone() -> bool:
+    """On workqueue: whether no other thread runs Python, 0.6 µs.
+
+    The layer aborts the process when a thread enters a region while another is inside, and the other may be in a user's own
+    function, before this call or during it: of these nobody knows. A thread of the layer that calls back out of a user's
+    `prange` runs Python too.
+    """
+    return len(sys._current_frames()) == 1
+
+
+def _always() -> bool:
+    return True
+
+
+# Whether a thread may enter a parallel region, where not every thread may at any time.
+_ENTERS = {"omp": _has_team, "workqueue": _is_alone}

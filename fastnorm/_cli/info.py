@@ -9,13 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 import llvmlite.binding
 import numba
-import numpy as np
 
 import fastnorm
 
-from .._bench.peers import TITLES, copy
+from .._bench.peers import TITLES
 from .._cache import kept
 from .._floats import installed
+from .._launch import launch
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def show() -> None:
 
 def machine() -> dict[str, str]:
     """Fact -> what it is here."""
-    copy.copy(np.ones(2), np.ones(2), 1)  # Numba chooses its threading layer with the first parallel call
+    launch()  # until then Numba has no threading layer to name
     versions = {name: _version(name) for name in ("numba", *TITLES)}
     return {
         "fastnorm": fastnorm.__version__,
