@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -61,10 +62,21 @@ def _undisturbed(compiled: Callable[..., Any], *arguments: Any) -> Any:
 
     Each compilation reads on in Numba's registries, by generators: one that an interrupt has ended fails all later ones.
     """
-    from concurrent.futures import ThreadPoolExecutor  # 4 ms, which an import of this package need not take
+    outcome: list[tuple[Any, BaseException | None]] = []
 
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(compiled, *arguments).result()
+    def work() -> None:
+        try:
+            outcome.append((compiled(*arguments), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
 
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
