@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._floats import FLOAT32, FLOAT64, SUPPORTED, computed, is_supported
+from ._floats import FLOAT32, FLOAT64, SUPPORTED, cast, computed, is_supported
 from ._layout import Ints, walkable
 
 Array = NDArray[Any]
@@ -96,7 +96,7 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
         raise TypeError(f"{name} has dtype {value.dtype}, expected a real floating one, such as {dtype}")
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {shape}: {why}")
-    return value.astype(dtype, order="C", copy=not value.flags.carray)
+    return cast(np.asarray(value), dtype, copy=not value.flags.carray)
 
 
 def running(value: Any, name: str, channels: int, why: str, written: bool) -> Array:

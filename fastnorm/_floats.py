@@ -6,8 +6,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 DType = np.dtype[Any]
+Array = NDArray[Any]
 
 FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 # NumPy's own; bfloat16 comes with ml_dtypes, and is known here by its name, without an import.
@@ -51,6 +53,12 @@ def held(dtype: DType) -> DType:
 def computed(dtype: DType) -> DType:
     """The dtype in which the kernels compute on it, and take its parameters."""
     return FLOAT32 if dtype.itemsize == 2 else dtype
+
+
+def cast(array: Array, dtype: DType, copy: bool = True) -> Array:
+    """The array in another dtype, in C order; what is too large becomes an infinity without a word, as in the kernels."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype, order="C", copy=copy)
 
 
 def epsilon(dtype: DType) -> float:

@@ -232,3 +232,24 @@ def test_without_return_stats_only_the_result(norm, rng):
     y = function(x, *norm.groups, **norm.forward_options({}))
     assert type(y) is np.ndarray
     assert np.array_equal(y, norm(x)[0])
+
+
+def test_parameters_of_a_subclass():
+    """Such as a masked array, which Numba does not take, whatever it holds."""
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    weight = np.ma.masked_array(np.float32([1, 2, 3]))
+    for _ in range(2):
+        assert np.array_equal(fastnorm.layer_norm(x, weight), fastnorm.layer_norm(x, weight.data))
+
+
+def test_what_is_too_large_becomes_infinite_without_a_word():
+    """Warnings are errors in these tests: casting weights, gradients and running statistics must not give any."""
+    x = np.float32([[1, 2], [4, 3]])
+    assert np.isinf(fastnorm.layer_norm(x, np.full(2, 1e300))).all()
+    _, mean, rstd = fastnorm.layer_norm(x, return_stats=True)
+    dy = np.full_like(x, 60000)
+    assert np.isinf(fastnorm.layer_norm_backward(dy, x, mean, rstd, np.ones(2, np.float16)).dbias).all()
+    running_mean, running_var = np.zeros(2, np.float32), np.ones(2, np.float32)
+    fastnorm.batch_norm(1e30 * x.astype(np.float64), running_mean, running_var, training=True)
+    assert np.isinf(running_var).all()
+    fastnorm.batch_norm(x, running_mean, -running_var, eps=0, return_stats=True)

@@ -15,7 +15,7 @@ from .hostile import FUNCTIONS, attempt
 from .norms import NORMS, affine, one_of_each, widen
 
 searched = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 
@@ -31,7 +31,7 @@ def test_some_of_them_pass():
     rng = np.random.default_rng(0)
     outcomes = Counter(attempt(lambda n: int(rng.integers(n))) for _ in range(4000))
     assert set(outcomes) == {None, "TypeError", "ValueError"}
-    assert outcomes[None] > 100
+    assert outcomes[None] > 400
     assert len(FUNCTIONS) == 14
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import FLOAT64, computed
+from .._floats import FLOAT64, cast, computed
 from .._layout import Ints, Plan, elements
 from .._threads import SERIAL_ELEMENTS
 from ..kernels import columns_backward, rows_backward
@@ -120,4 +120,4 @@ def _lines(plan: Plan) -> int:
 def _summed(lines: Array, plan: Plan, shape: Ints, dtype: Any) -> Array:
     """The gradient of a parameter from all its lines, (lines, parameters)."""
     total = lines[0] if len(lines) == 1 else np.add.reduce(lines, 0)
-    return plan.parameter_out(total, shape).astype(dtype)
+    return cast(plan.parameter_out(total, shape), dtype)

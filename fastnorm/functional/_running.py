@@ -30,8 +30,11 @@ class Running(NamedTuple):
         for running, batch, share in ((self.mean, mean, momentum), (self.var, variance, unbiased)):
             if batch.ndim == 2:
                 batch = np.add.reduce(batch, 0) / len(batch)
-            kept = np.multiply(running, 1 - momentum, dtype=np.float64)
-            np.add(kept, share * batch, out=running, casting="same_kind")
+            with np.errstate(
+                all="ignore"
+            ):  # as in the kernels, what is too large becomes an infinity without a word
+                kept = np.multiply(running, 1 - momentum, dtype=np.float64)
+                np.add(kept, share * batch, out=running, casting="same_kind")
 
     def for_inference(self) -> tuple[Array, Array]:
         """Both as the kernels take them: contiguous, native, aligned, of one dtype, and writable in Numba's eyes."""
@@ -59,7 +62,8 @@ UNMOVED = Update(None, None, 0.0)
 
 def as_statistics(mean: Any, var: Any, eps: Any) -> tuple[Array, Array]:
     """Running statistics, after a call that has checked them, as the (mean, rstd) it normalized by."""
-    return mean.astype(np.float64), 1 / np.sqrt(var.astype(np.float64) + float(eps))
+    with np.errstate(all="ignore"):
+        return mean.astype(np.float64), 1 / np.sqrt(var.astype(np.float64) + float(eps))
 
 
 def checked(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._floats import FLOAT32, cast
 from .._layout import element_strides, elements, plan
 from ..kernels import quantized
 from ._forward import Array
@@ -120,7 +121,7 @@ def _quantize(
     weight, bias = call.pair(weight, bias)
     q, scales = np.empty(x.shape, np.int8), np.full(call.statistics, static)
     call.kernel(call.flat(x), q.ravel(), weight, bias, scales.ravel(), call.job, call.eps, 1)
-    return q, scales.astype(np.float32)
+    return q, cast(scales, FLOAT32)
 
 
 def _scale(value: Any) -> float:
