@@ -168,7 +168,7 @@ def recall(
         if p is not None and not (
             p.__class__ is np.ndarray
             and p.shape == call.parameters
-            and (p.dtype == call.dtype or p.dtype == call.own_dtype)
+            and (p.dtype is call.dtype or p.dtype == call.dtype or p.dtype == call.own_dtype)
             and p.flags.carray
         ):
             return None, None

@@ -246,15 +246,15 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """
     job = pointer(job)
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
-    first, last = ALL_AT_ONCE, ALL_AT_ONCE
-    if not is_whole(job):
-        first, last = ADD if residual.size > 0 else CHUNKS, APPLY
-    line = padded(pointer(y), width_of(job))
-    partial = np.empty(slabs * chunks * LINES * line if last == APPLY else 0)
-    tasks = (slabs, slabs, slabs * chunks, slabs, tasks_of(job))
     arrays = table(
         (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
     )
+    if is_whole(job):
+        numbers = table((pointer(statistics),))
+        run_all(ALL_AT_ONCE, ALL_AT_ONCE, (slabs,), arrays, numbers, job, eps, threads)
+        return
+    partial = np.empty(slabs * chunks * LINES * padded(pointer(y), width_of(job)))
+    tasks = (0, slabs, slabs * chunks, slabs, tasks_of(job))
     numbers = table((pointer(statistics), pointer(partial)))
-    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
+    run_all(CHUNKS if residual.size == 0 else ADD, APPLY, tasks, arrays, numbers, job, eps, threads)
     keep(partial)

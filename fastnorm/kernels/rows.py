@@ -233,18 +233,18 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """
     job = pointer(job)
     groups, band = kept(job), groups_per_task(job)
-    first, last = ALL_AT_ONCE, ALL_AT_ONCE
-    chunks = 0
-    if not is_local(job):
-        first, last = ADD if residual.size > 0 else CHUNKS, APPLY
-        chunks = chunking(job, X if residual.size == 0 else Y)[3]
-    partial = np.empty(groups * chunks * 4)
-    result = np.empty(groups * 4 if chunks > 0 else 0)
-    tasks = ((groups + band - 1) // band, groups, groups * chunks, groups, apply_tasks(job))
     arrays = table(
         (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
     )
+    if is_local(job):
+        numbers, tasks = table((pointer(statistics),)), ((groups + band - 1) // band,)
+        run_all(ALL_AT_ONCE, ALL_AT_ONCE, tasks, arrays, numbers, job, eps, threads)
+        return
+    first, source = (CHUNKS, X) if residual.size == 0 else (ADD, Y)
+    chunks = chunking(job, source)[3]
+    partial, result = np.empty(groups * chunks * 4), np.empty(groups * 4)
+    tasks = (0, groups, groups * chunks, groups, apply_tasks(job))
     numbers = table((pointer(statistics), pointer(partial), pointer(result)))
-    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
+    run_all(first, APPLY, tasks, arrays, numbers, job, eps, threads)
     keep(partial)
     keep(result)
