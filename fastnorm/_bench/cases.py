@@ -21,7 +21,7 @@ _ACTIVATION_TITLES = {None: "", "gelu": " + GELU"}
 
 # name -> the gap between 1 and the next number.
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 # number of axes -> the layouts that every norm is checked in.
 LAYOUTS = {2: ("NC",), 3: ("NCL", "NLC"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
@@ -101,7 +101,7 @@ class Job:
         """The least bytes to move: each input read once, each result written once, statistics left out."""
         arrays = 3 if self.backward else 2 + 2 * self.adds
         parameters = 2 + self.has_bias if self.backward else 1 + self.has_bias
-        return _ITEMSIZE[self.dtype] * (arrays * math.prod(self.shape) + parameters * self.channels)
+        return ITEMSIZE[self.dtype] * (arrays * math.prod(self.shape) + parameters * self.channels)
 
 
 def modes(norm: str) -> tuple[str, ...]:

@@ -129,10 +129,15 @@ def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: 
     return parameter if ordered is None else ordered(parameter)
 
 
+def _flat_as(own: DType, array: Array) -> Array:
+    return array.ravel().view(own)
+
+
 def _flattening(*arrays: Array) -> Callable[[Array], Array]:
     """The cheapest function that makes arrays with these strides flat without a copy: 50 ns, 100 ns or 2 µs."""
-    if held(arrays[0].dtype) != arrays[0].dtype:
-        return flat
+    own = held(arrays[0].dtype)
+    if own != arrays[0].dtype:
+        return partial(_flat_as, own) if all(a.flags.c_contiguous for a in arrays) else flat
     if all(a.flags.c_contiguous for a in arrays):
         return np.ndarray.ravel
     in_order_of_memory = partial(np.ndarray.ravel, order="K")

@@ -1,6 +1,6 @@
 """Memory for results: NumPy's, or for large ones memory that an earlier result has left behind.
 
-glibc gives blocks of more than 32 MiB back to the system as soon as they are freed, and the system clears every new one page
+glibc gives blocks of 32 MiB and more back to the system as soon as they are freed, and the system clears every new one page
 by page when it is first written: layer norm of 64 MiB took 7.1 ms, nearly half of it for that. So a large result that nobody
 refers to any more leaves its memory to the next of its size. Until then it is marked as free: the system takes it back
 whenever it runs short.
@@ -30,7 +30,7 @@ _left: dict[int, mmap.mmap] = {}
 
 def maker(like: Array) -> Callable[[Array], Array]:
     """What makes a new array, uninitialized, with the shape, dtype and strides of `like`, from an x like which it is."""
-    if not _LARGE < like.nbytes <= _MOST or not all(hasattr(mmap, advice) for advice in _ADVICE):
+    if not _LARGE <= like.nbytes <= _MOST or not all(hasattr(mmap, advice) for advice in _ADVICE):
         return np.empty_like
     return partial(_reused, like.shape, like.dtype, like.strides, like.nbytes)
 

@@ -38,15 +38,17 @@ def prepare(
 def results(job: Job, returned: Any) -> tuple[Array, ...]:
     tensors = (returned,) if isinstance(returned, torch.Tensor) else returned
     if job.backward:
-        return (_array(job, tensors[0]), *(t.numpy() for t in tensors[1:]))
+        return (_array(job, tensors[0]), *map(_numbers, tensors[1:]))
     return tuple(_array(job, t) for t in tensors)
 
 
 def _forward(job: Job, inputs: Inputs, x: Any, weight: Any, bias: Any) -> partial[Any]:
     if job.norm == "batch_norm":
-        running = _tensor(inputs.running_mean), _tensor(inputs.running_var)
+        # It takes parameters and running statistics of one dtype.
+        given = (inputs.running_mean, inputs.running_var)
+        mean, var = (None if a is None else _tensor(a).to(weight.dtype) for a in given)
         training = job.mode != "inference"
-        return partial(functional.batch_norm, x, *running, weight, bias, training, eps=_EPS)
+        return partial(functional.batch_norm, x, mean, var, weight, bias, training, eps=_EPS)
     if job.norm == "instance_norm":
         return partial(functional.instance_norm, x, weight=weight, bias=bias, eps=_EPS)
     if job.norm == "group_norm":
@@ -92,5 +94,9 @@ def _view(job: Job, array: Array) -> Any:
 
 def _array(job: Job, tensor: Any) -> Array:
     order = _order(job)
+    return _numbers(tensor).transpose([order.index(axis) for axis in range(len(order))])
+
+
+def _numbers(tensor: Any) -> Array:
     found: Array = tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
-    return found.transpose([order.index(axis) for axis in range(len(order))])
+    return found
