@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from tempfile import TemporaryDirectory
 
 # Of rows, and of columns: the other norms call the same two families of kernels.
@@ -74,3 +75,18 @@ class FirstCall:
         return results[norm, cache][mode]
 
     track_first_call.unit = "seconds"  # type: ignore[attr-defined]
+
+
+def track_warmup() -> float:
+    """`python -m fastnorm warmup` with a cold cache: every norm, in channels first and last, in float32."""
+    with TemporaryDirectory(prefix="fastnorm-cache-") as folder:
+        start = time.perf_counter()
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+        subprocess.run(
+            [sys.executable, "-m", "fastnorm", "warmup"], env=environment, check=True, capture_output=True
+        )
+        return time.perf_counter() - start
+
+
+track_warmup.unit = "seconds"  # type: ignore[attr-defined]
+track_warmup.timeout = 600  # type: ignore[attr-defined]
