@@ -66,7 +66,7 @@ def _python(*arguments, layer, **environment):
         env=inherited | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # three may compile at once, on a cold cache
         check=False,
     )
 
