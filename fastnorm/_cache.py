@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import sys
 import uuid
 import warnings
 from collections.abc import Callable
@@ -24,14 +25,15 @@ from numba.core.serialize import dumps
 from numba.misc.appdirs import user_cache_dir
 
 _PACKAGE = Path(__file__).parent
-_ENDING = ".nbc"
+# Compiled code calls the interpreter that compiled it: a tree that two of them share has a file for each.
+_ENDING = f".{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}.nbc"
 
 
 @cache
 def directories() -> tuple[Path, ...]:
     """Where compiled kernels are looked for, and kept in the first that can be written to."""
     chosen = numba.config.CACHE_DIR  # NUMBA_CACHE_DIR
-    apart = f"fastnorm_{hashlib.sha256(str(_PACKAGE).encode()).hexdigest()[:12]}"  # from other installations
+    apart = f"fastnorm_{_digest(str(_PACKAGE).encode())}"  # from other installations
     if chosen:
         return (Path(chosen) / apart,)
     return _PACKAGE / "__pycache__", Path(user_cache_dir("fastnorm", appauthor=False)) / apart
@@ -39,13 +41,23 @@ def directories() -> tuple[Path, ...]:
 
 @cache
 def _stamp() -> str:
-    """What all kernels have in common: the sources they are made of, and Numba."""
-    sources = sorted((_PACKAGE / "kernels").glob("*.py"))
-    digest = hashlib.sha256(f"{numba.__version__}".encode())
-    for source in [_PACKAGE / "_jit.py", *sources]:
-        with suppress(OSError):  # packed into an executable, without sources
-            digest.update(source.read_bytes())
-    return digest.hexdigest()[:12]
+    """What all kernels are made of: their sources, and Numba."""
+    sources = [_PACKAGE / "_jit.py", *sorted((_PACKAGE / "kernels").glob("*.py"))]
+    return _digest(numba.__version__.encode(), *map(_source, sources))
+
+
+@cache
+def _source(path: Path) -> bytes:
+    with suppress(OSError):  # packed into an executable, without sources
+        return path.read_bytes()
+    return b""
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 _warned = False
@@ -71,6 +83,7 @@ class DiskCache:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        self._source = Path(function.__code__.co_filename)
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The function compiled for a signature, if some directory has it."""
@@ -104,8 +117,9 @@ class DiskCache:
         """Nothing: what is compiled again replaces what is there."""
 
     def _file(self, signature: Any, codegen: Any) -> str:
-        kind = hashlib.sha256(repr((str(signature), codegen.magic_tuple())).encode()).hexdigest()[:16]
-        return f"{self._name}-{_stamp()}-{kind}{_ENDING}"
+        # Its own source as well: not every function lies among the kernels.
+        kind = repr((str(signature), codegen.magic_tuple())).encode()
+        return f"{self._name}-{_stamp()}-{_digest(kind, _source(self._source))}{_ENDING}"
 
 
 def _write(path: Path, content: bytes) -> None:

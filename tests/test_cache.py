@@ -205,3 +205,16 @@ def test_wrong_names_are_told(arguments, message):
 
 def test_installations_keep_apart():
     assert len({directory.name for directory in _cache.directories()} - {"__pycache__"}) == 1
+
+
+def test_interpreters_that_share_a_directory_have_files_of_their_own(filled, tmp_path):
+    """Compiled code calls the interpreter that compiled it, and one version's must not end another's."""
+    cache, tag = tmp_path / "cache", sys.implementation.cache_tag
+    shutil.copytree(filled, cache)
+    others = [
+        file.rename(file.with_name(file.name.replace(tag, "cpython-39"))) for file in cache.rglob("*.nbc")
+    ]
+    assert others
+    assert run(INFERENCE, cache) == "1"
+    assert all(file.exists() for file in others)
+    assert run(INFERENCE, cache) == "0"
