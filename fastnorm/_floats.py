@@ -18,6 +18,7 @@ _BFLOAT16 = "bfloat16"
 _HELD = {FLOAT16: np.dtype(np.uint16)}
 _HELD_BFLOAT16 = np.dtype(np.int16)
 
+_NAMES = ("float32", "float64", "float16")
 SUPPORTED = "float32, float64, float16, or bfloat16 (pip install 'fastnorm[bfloat16]')"
 
 
@@ -28,7 +29,7 @@ def is_supported(dtype: DType) -> bool:
 
 def installed() -> list[str]:
     """The names of those that this environment has."""
-    return ["float32", "float64", "float16", *([_BFLOAT16] if find_spec("ml_dtypes") else [])]
+    return [*_NAMES, *([_BFLOAT16] if find_spec("ml_dtypes") else [])]
 
 
 def named(name: str) -> DType:
@@ -38,8 +39,8 @@ def named(name: str) -> DType:
             import ml_dtypes  # noqa: F401 (from now on NumPy knows the name)
         except ImportError:
             raise ValueError("bfloat16 needs ml_dtypes: pip install 'fastnorm[bfloat16]'") from None
-    elif name not in ("float32", "float64", "float16"):
-        raise ValueError(f"dtypes has {name!r}, expected some of float32, float64, float16, bfloat16")
+    elif name not in _NAMES:
+        raise ValueError(f"dtypes has {name!r}, expected some of {', '.join([*_NAMES, _BFLOAT16])}")
     return np.dtype(name)
 
 

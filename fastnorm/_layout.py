@@ -258,17 +258,12 @@ def flat(array: Array) -> Array:
     write to nothing but results.
     """
     if array.flags.num & (_C_CONTIGUOUS | _WRITEABLE) == _C_CONTIGUOUS | _WRITEABLE:
-        return as_held(array.ravel())
+        return array.ravel().view(held(array.dtype))
     low = high = array.__array_interface__["data"][0]
     for length, stride in zip(array.shape, array.strides, strict=True):
         low += min(0, (length - 1) * stride)
         high += max(0, (length - 1) * stride)
     return np.asarray(_Memory(array, low, (high - low) // array.itemsize + 1))
-
-
-def as_held(array: Array) -> Array:
-    """A view of the dtype that the kernels take for the array's own."""
-    return array.view(held(array.dtype))
 
 
 def element_strides(array: Array) -> Ints:

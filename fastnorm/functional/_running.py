@@ -30,9 +30,8 @@ class Running(NamedTuple):
         for running, batch, share in ((self.mean, mean, momentum), (self.var, variance, unbiased)):
             if batch.ndim == 2:
                 batch = np.add.reduce(batch, 0) / len(batch)
-            with np.errstate(
-                all="ignore"
-            ):  # as in the kernels, what is too large becomes an infinity without a word
+            # As in the kernels, what is too large becomes an infinity without a word.
+            with np.errstate(all="ignore"):
                 kept = np.multiply(running, 1 - momentum, dtype=np.float64)
                 np.add(kept, share * batch, out=running, casting="same_kind")
 

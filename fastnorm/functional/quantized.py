@@ -107,9 +107,8 @@ def _quantize(
             return np.moveaxis(q, trailing, axes), scales
         if x.size == 0:
             return np.empty(x.shape, np.int8), np.zeros(shared.statistic_shape(x.shape), np.float32)
-        if (
-            elements(shared.parameters) == 1
-        ):  # no row to walk along, but one of two such has the same statistic
+        if elements(shared.parameters) == 1:
+            # No row to walk along; but one of two such elements has the same statistic.
             weight, bias = (a if a is None else np.repeat(a, 2, -1) for a in (weight, bias))
             q, scales = _quantize(norm, np.repeat(x, 2, -1), weight, bias, trailing, eps, scale)
             return q[..., :1], scales

@@ -10,7 +10,7 @@ from .loads import load, load_part, store_bytes
 from .memory import as_bytes, keep, pointer, stack
 from .phases import Phase, listed, run_all, table
 from .sums import BLOCK, statistic_of_sums
-from .vectors import farther, greatest, in_vectors, lanes, rounded, splat, within
+from .vectors import farther, greatest, in_vectors, lanes, rounded, splat, within, without_nan
 
 # The largest byte whose negative is one too.
 _MOST = 127.0
@@ -36,7 +36,8 @@ def _store_block(block, scale, q, to, size):
     by = splat(block, scale)
     for i in range(0, size, n):
         count = min(n, size - i)
-        store_bytes(q, to + i, rounded(within(load_part(block, i, count) / by, -128.0, 127.0)), count)
+        quotient = without_nan(load_part(block, i, count) / by)
+        store_bytes(q, to + i, rounded(within(quotient, -128.0, 127.0)), count)
 
 
 @routine

@@ -148,12 +148,11 @@ def farther(typingctx, a, b):
 
 @intrinsic
 def within(typingctx, a, low, high):
-    """a, or the nearer of two numbers where it is not between them; 0 where it is NaN."""
+    """a, which is not NaN, or the nearer of two numbers where it is not between them."""
 
     def emit(context, builder, found, arguments):
         value, *limits = arguments
         whole = value.type
-        value = builder.select(builder.fcmp_ordered("ord", value, value), value, ir.Constant(whole, None))
         for name, limit in zip(("maxnum", "minnum"), limits, strict=True):
             bound = _splat(builder, whole, context.cast(builder, limit, types.float64, a.dtype))
             value = builder.call(llvm(builder, name, whole, whole, [whole] * 2), [value, bound])
