@@ -13,10 +13,10 @@ import fastnorm
 # choose(n) is one of 0 … n - 1.
 Choose = Callable[[int], int]
 
+_CLASSIC = ("layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm")
 FUNCTIONS = sorted(
-    name
-    for name in fastnorm.__all__
-    if name.startswith(("layer", "rms", "batch", "instance", "group", "add"))
+    {f"{name}{ending}" for name in _CLASSIC for ending in ("", "_backward", "_int8")} & set(fastnorm.__all__)
+    | {"add_layer_norm", "add_rms_norm"}
 )
 _DTYPES = ("f4", "f8", "f2", ">f4", "i4", "c8", "?", "O", "U3")
 _NUMBERS = (

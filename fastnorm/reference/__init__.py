@@ -1,0 +1,42 @@
+"""What each normalization means, forward and backward: float64 NumPy, to be read as the definition.
+
+A norm is three answers: which elements share a statistic, which statistic (mean and variance, the second
+moment, or one given from outside), and which elements share an affine pair (weight, bias). `_parts.py`
+says what follows from the answers; then each norm gives its own. Arguments are those of the public
+functions. A forward returns ``(y, mean, rstd)``, a backward ``(dx, dweight, dbias)``, in float64, or in
+longdouble where an argument is longdouble. Nothing is checked, and no argument is changed.
+"""
+
+from ._parts import moments
+from .classic import (
+    add_layer_norm,
+    add_rms_norm,
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+    update_running,
+)
+
+__all__ = [
+    "add_layer_norm",
+    "add_rms_norm",
+    "batch_norm",
+    "batch_norm_backward",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "moments",
+    "rms_norm",
+    "rms_norm_backward",
+    "update_running",
+]
