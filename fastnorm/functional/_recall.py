@@ -68,6 +68,10 @@ class Call:
             return weight, self.unpaired if bias is None else bias
         return self.parameter(weight), self.unpaired if bias is None else self.parameter(bias)
 
+    def placed(self, value: Array) -> Array:
+        """A statistic as the kernels read it beside a pair of its own."""
+        return self.plan.parameter_in(value.T if self.shared.flipped else value)
+
     def statistic(self, value: Array) -> Array:
         """A mean or rstd as the kernels take it."""
         return self.plan.statistic_in(value.T if self.shared.flipped else value)
@@ -95,6 +99,8 @@ def new_call(
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel
+        if shared.flipped:
+            parameter = partial(_flipped, plan.parameter_in)
     if dtype != x.dtype:
         parameter = partial(_widened, dtype, parameter)
     like = np.empty_like(x)
@@ -121,6 +127,11 @@ def new_call(
             _calls.clear()
         _calls[key] = call
     return call
+
+
+def _flipped(ordered: Callable[[Array], Array], parameter: Array) -> Array:
+    """A parameter given as (N, C), for an array whose channels lie outside its samples."""
+    return ordered(parameter.T)
 
 
 def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: Array) -> Array:

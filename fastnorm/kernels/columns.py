@@ -27,7 +27,7 @@ from .job import (
 from .loads import load, store
 from .memory import deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
 from .phases import Phase, listed, run_all, table
-from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, source_of
 from .slabs import (
     FOUR_WIDE,
     LINES,
@@ -180,8 +180,9 @@ def _forward_slab(i, arrays, numbers, job, eps):
     rstd_of(state, eps, line, rstd)
     if given(statistics):
         store_statistics(statistics, state, line, rstd, job, b, low, width)
-    span = (b, np.int64(0), reduced(job))
-    apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
+    if given(y):
+        span = (b, np.int64(0), reduced(job))
+        apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
     keep(space)
     keep(low_space)
 
@@ -241,8 +242,9 @@ def _apply_found(i, arrays, numbers, job, eps):
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
-    x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
-    statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for the columns that share it; or of size 0.
+    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
+    size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for the
+    columns that share it; or of size 0.
     """
     job = pointer(job)
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
@@ -256,5 +258,6 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     partial = np.empty(slabs * chunks * LINES * padded(pointer(y), width_of(job)))
     tasks = (0, slabs, slabs * chunks, slabs, tasks_of(job))
     numbers = table((pointer(statistics), pointer(partial)))
-    run_all(CHUNKS if residual.size == 0 else ADD, APPLY, tasks, arrays, numbers, job, eps, threads)
+    first, last = CHUNKS if residual.size == 0 else ADD, APPLY if y.size > 0 else MERGE
+    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
     keep(partial)

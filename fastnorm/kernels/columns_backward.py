@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._jit import kernel, routine, step
-from .columns_gradient import LINES, chunk_sums, finish_lines, gradient_rows, start_lines
+from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
 from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
@@ -131,6 +131,31 @@ def _gradient_rows(i, arrays, numbers, job, eps):
         gradient_rows(arrays, pair, own, job, b, first, last, low, width, lines, line)
     keep(space)
     keep(low_space)
+
+
+@Phase
+def _gradient_of_terms(i, arrays, numbers, job, eps):
+    """A task of dx, the terms of all columns being given."""
+    terms = numbers[2]
+    arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
+    line = padded(arrays[1], width_of(job))
+    space, low_space = np.empty(3 * line), np.zeros(LINES * line)
+    lines = numbers_like(pointer(low_space), arrays[1])
+    b, first, last, low, width = task_of(job, i)
+    start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, pointer(space))
+    fill_terms(pair, terms, job, b, low, width, lines, line)
+    gradient_rows(arrays, pair, nowhere(gradients), job, b, first, last, low, width, lines, line)
+    keep(space)
+    keep(low_space)
+
+
+@kernel(_gradient_of_terms)
+def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B·length) float64."""
+    job = pointer(job)
+    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
+    run_all(0, 0, (tasks_of(job),), arrays, numbers, job, 0.0, threads)
 
 
 @kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows)

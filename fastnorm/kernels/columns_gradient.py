@@ -20,6 +20,7 @@ from .job import (
     X,
     Y,
     by_segment,
+    kept,
     place,
     reduced,
     slot,
@@ -247,6 +248,18 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
     if one_pair:
         dweight[to] += total2 + (rest2 if rest2 == rest2 else 0.0)
         dbias[to] += total1 + (rest1 if rest1 == rest1 else 0.0)
+
+
+@step
+def fill_terms(pair, terms, job, b, low, width, lines, line):
+    """The lines of dx from given terms, a line of all columns each; the columns have a weight each, or none."""
+    columns, at = kept(job) * job[COUNTS + LENGTH], b * job[COUNTS + LENGTH] + low
+    affine, own = start(job, AFFINE, b, 0) + low, given(pair[0])
+    for k in range(width):
+        w = np.float64(pair[0][affine + k]) if own else 1.0
+        lines[OF_G * line + k] = terms[at + k] * w
+        lines[OF_X * line + k] = terms[columns + at + k]
+        lines[OF_1 * line + k] = terms[2 * columns + at + k]
 
 
 # -- Gradients -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import numpy as np
 
 from .._jit import kernel, step
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
-from .groups import CHUNK, apply_pieces, groups_per_task
+from .apply import coefficients
+from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, piece_of_task
 from .job import (
     AFFINE,
     ALONG,
@@ -24,7 +25,13 @@ from .phases import Phase, run_all, table
 from .rows_gradient import (
     BATCH,
     GROUPS,
+    HIGH,
     LINE,
+    OF_1,
+    OF_G,
+    OF_X,
+    SCALE,
+    SHIFT,
     SPACE,
     TWO_BLOCKS,
     band_sums,
@@ -163,6 +170,28 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     for b in range(kept(job)):
         line, piece = moved(numbers[4], b * LINE), (first, last, low, high)
         _finish(arrays, pair, walks, statistics, line, gradients, job, b, one, piece, buffer)
+
+
+@Phase
+def _gradient_of_terms(i, arrays, numbers, job, eps):
+    """A task of dx, the terms of all groups being given."""
+    arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
+    terms, groups = numbers[2], kept(job)
+    b, piece = piece_of_task(job, i)
+    statistic, line = statistic_of(statistics, b), stack(statistics[1], LINE)
+    line[HIGH], line[SCALE], line[SHIFT] = coefficients(arrays[1], statistic, 1.0, 0.0)
+    line[OF_G], line[OF_X], line[OF_1] = terms[b], terms[groups + b], terms[2 * groups + b]
+    buffer = stack(arrays[1], TWO_BLOCKS)
+    group_gradient(arrays, pair, walks_of(job), statistic, line, job, b, piece, buffer)
+
+
+@kernel(_gradient_of_terms)
+def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B) float64."""
+    job = pointer(job)
+    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
+    run_all(0, 0, (apply_tasks(job),), arrays, numbers, job, 0.0, threads)
 
 
 @kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)
