@@ -243,8 +243,8 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
     x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
-    size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for the
-    columns that share it; or of size 0.
+    size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for
+    the columns that share it; or of size 0.
     """
     job = pointer(job)
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)

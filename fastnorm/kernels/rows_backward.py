@@ -3,8 +3,8 @@
 import numpy as np
 
 from .._jit import kernel, step
-from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
 from .apply import coefficients
+from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
 from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, piece_of_task
 from .job import (
     AFFINE,
