@@ -33,9 +33,13 @@ MEAN_SQUARE_PER_ROW = with_own_pairs(RMS)
 
 
 class Moments(NamedTuple):
-    """Float64; the variance is biased, and the mean square where the norm's one statistic is that: its mean is 0."""
+    """Float64; the variance is biased, and the mean square where the norm's one statistic is that: its mean is 0.
+
+    The mean is mean + tail: where x is float64, its last digits matter.
+    """
 
     mean: Array
+    tail: Array
     variance: Array
 
 
@@ -48,7 +52,7 @@ def moments(norm: Norm, argument: Any, x: Array) -> Moments:
         given, x = x, _checks.array(x, "x")
         shared = norm.shared(x.shape, argument)
         if x.size == 0:
-            return Moments(*np.full((2, *shared.statistic_shape(x.shape)), np.nan))
+            return Moments(*np.full((3, *shared.statistic_shape(x.shape)), np.nan))
         at = arrange(x, None, [None], shared.roles, (int(norm.second_moment), 0))
         key = key if x is given and at.plain else None
         call = new_call(key, at.plan, shared, (columns if at.plan.columns else rows).forward, x)
@@ -56,16 +60,16 @@ def moments(norm: Norm, argument: Any, x: Array) -> Moments:
     values = np.empty((3, call.plan.statistics))
     none, unpaired = call.none, call.unpaired
     call.kernel(x_in, none, none, none, unpaired, unpaired, values, call.job, 0.0, 1)
-    mean, variance, _ = call.plan.statistics_out(values)
-    return Moments(mean.T, variance.T) if call.shared.flipped else Moments(mean, variance)
+    mean, variance, tail = call.plan.statistics_out(values)
+    found = Moments(mean, tail, variance)
+    return Moments(*(s.T for s in found)) if call.shared.flipped else found
 
 
 def apply(
     norm: Norm,
     argument: Any,
     x: Array,
-    mean: Array,
-    variance: Array,
+    statistics: Moments,
     weight: Array | None = None,
     bias: Array | None = None,
     *,
@@ -73,7 +77,7 @@ def apply(
     activation: str | None = None,
     out: Array | None = None,
 ) -> Array:
-    """y = activation((x - mean)/√(variance + eps)·weight + bias), all of them float64 arrays with a place per statistic.
+    """y = activation((x - mean - tail)/√(variance + eps)·weight + bias), all of them arrays with a place per statistic.
 
     Weight and bias are rounded once, to the dtype in which the kernels compute on x.
     """
@@ -91,10 +95,12 @@ def apply(
             return np.empty_like(x) if out is None else out
         at = arrange(x, None, [out], shared.roles, (0, code))
         key = key if x is given and at.plain else None
-        call = new_call(key, at.plan, shared, (columns if at.plan.columns else rows).apply, x, eps=added)
+        kernel, size = (columns if at.plan.columns else rows).apply, elements(shared.parameters)
+        call = new_call(key, at.plan, shared, kernel, x, eps=added, gradients=(0, size))
         x_in, y_to = at.x, at.results[0]
     pair = call.pair(*(_rounded(p, call.dtype) for p in (weight, bias)))
-    call.kernel(x_in, y_to, *pair, call.placed(mean), call.placed(variance), call.job, call.eps, 1)
+    mean, tail, variance = map(call.placed, statistics)
+    call.kernel(x_in, y_to, *pair, np.concatenate([mean, tail]), variance, call.job, call.eps, 1)
     return y if at is None else at.given_back()[0]
 
 

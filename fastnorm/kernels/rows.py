@@ -25,6 +25,7 @@ from .job import (
     COUNTS,
     LENGTH,
     OPTIONS,
+    PARAMETERS,
     SECOND_MOMENT,
     STREAMING,
     X,
@@ -87,19 +88,21 @@ def _apply_task(x, array, y, pair, statistic, job, i):
 
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
-    """A task of inference: statistics are per channel, and read where the affine pair is."""
+    """A task of inference: statistics are read where the affine pair is."""
     (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
     mean, variance = listed(numbers, 2)
-    channel = start(job, AFFINE, group_of_task(job, i), 0)
+    channel, tails = start(job, AFFINE, group_of_task(job, i), 0), job[OPTIONS + PARAMETERS]
+    tail = np.float64(mean[tails + channel]) if tails > 0 else 0.0
     rstd = rstd_from(np.float64(variance[channel]), eps)
-    _apply_task(x, X, y, pair, (np.float64(mean[channel]), 0.0, rstd), job, i)
+    _apply_task(x, X, y, pair, (np.float64(mean[channel]), tail, rstd), job, i)
 
 
 @kernel(_apply_given)
 def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
+    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
+    many where tails follow, of which the job then says how many they are.
     """
     job = pointer(job)
     run_given(x, y, weight, bias, mean, variance, job, apply_tasks(job), eps, threads)
@@ -137,6 +140,14 @@ def store_statistic(statistics, found, groups, b):
     statistics[2 * groups + b] = found[2]
 
 
+@step
+def store_moments(statistics, found, groups, b, alone):
+    """The same, or where the statistics `alone` are wanted, the mean's tail in the place of rstd."""
+    store_statistic(statistics, found, groups, b)
+    if alone:
+        statistics[b], statistics[2 * groups + b] = found[0], found[1]
+
+
 @Phase
 def _forward_groups(i, arrays, numbers, job, eps):
     """Some groups in one trip, a batch of them at a time."""
@@ -172,7 +183,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
         for j in range(groups):
             found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
             if given(statistics):
-                store_statistic(statistics, found, kept(job), low + j)
+                store_moments(statistics, found, kept(job), low + j, not given(y))
             if given(y) and not plain:
                 statistic = (found[0], found[1], found[2])
                 apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
@@ -207,7 +218,7 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     found = statistic_of_sums(sums, reduced(job) * job[COUNTS + LENGTH], eps)
     line[0], line[1], line[2], line[3] = found
     if given(statistics):
-        store_statistic(statistics, line, kept(job), i)
+        store_moments(statistics, line, kept(job), i, not given(arrays[3]))
 
 
 @Phase
@@ -223,8 +234,8 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
 
     x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
-    size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd, or of size 0 where nobody
-    asks.
+    size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd (the mean's tail where y is
+    of size 0), or of size 0 where nobody asks.
     """
     job = pointer(job)
     groups, band = kept(job), groups_per_task(job)
