@@ -5,9 +5,9 @@ import numpy as np
 from .._jit import kernel, routine, step
 from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
-from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, kept, reduced
+from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, PHASES, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
-from .phases import Phase, run_all, table
+from .phases import Phase, address, run, run_all, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
 from .sums import add_exactly
 from .tiles import padded
@@ -155,7 +155,8 @@ def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
     job = pointer(job)
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
-    run_all(0, 0, (tasks_of(job),), arrays, numbers, job, 0.0, threads)
+    # After the sums, whose trip over memory ended where this one begins.
+    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), 0.0, threads, True)
 
 
 @kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows)

@@ -15,13 +15,14 @@ from .job import (
     GRADIENTS,
     LENGTH,
     OPTIONS,
+    PHASES,
     by_segment,
     kept,
     reduced,
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, run_all, table
+from .phases import Phase, address, run, run_all, table
 from .rows_gradient import (
     BATCH,
     GROUPS,
@@ -191,7 +192,8 @@ def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
     job = pointer(job)
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
-    run_all(0, 0, (apply_tasks(job),), arrays, numbers, job, 0.0, threads)
+    # After the sums, whose trip over memory ended where this one begins.
+    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), 0.0, threads, True)
 
 
 @kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)
