@@ -77,7 +77,8 @@ def backward(
         key = key if dy is given[0] and x is given[1] and at.plain else None
         family = columns_backward if at.plan.columns else rows_backward
         parameters = elements(shared.parameters) if needs[1] or needs[2] else 0
-        call = new_call(key, at.plan, shared, family.backward, x, gradients=(lines_of(at.plan), parameters))
+        size = lines_of(at.plan), parameters
+        call = new_call(key, at.plan, shared, family.backward, x, gradients=size, centred=norm.centred)
         arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
     weight, bias = call.pair(weight, bias)
     mean = _NO_MEAN if mean is None else call.statistic(mean)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import _checks
@@ -28,10 +28,11 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²]."""
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and what it makes of them."""
 
     shared: Callable[[Ints, Any], Shared]
-    second_moment: bool = False
+    second_moment: bool = False  # is its one statistic E[x²]?
+    centred: bool = True  # is the mean, which the variance is about, subtracted from x?
 
 
 def trailing(shape: Ints, axis: Any) -> Shared:
@@ -74,7 +75,7 @@ def with_own_pairs(norm: Norm) -> Norm:
         parameters = found.statistic_shape(shape)
         return Shared(own, parameters, f"one for each statistic of x, whose shape is {shape}", found.flipped)
 
-    return Norm(shared, norm.second_moment)
+    return replace(norm, shared=shared)
 
 
 def _others(shape: Ints, *kept: int) -> Ints:

@@ -5,7 +5,7 @@ import numpy as np
 from .._jit import kernel, routine, step
 from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
-from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, PHASES, kept, reduced
+from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, PHASES, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
 from .phases import Phase, address, run, run_all, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
@@ -26,8 +26,7 @@ def slabs_per_line(job):
 def finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state):
     """All lines of a slab from its sums."""
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, state)
-    rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-    finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients)
+    finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients)
 
 
 @step
@@ -65,8 +64,7 @@ def _whole_slabs(i, arrays, numbers, job, eps):
             chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state)
             _add_chunk(sums, rest, state, 3 * line)
         _add_rest(sums, rest, 3 * line)
-        rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-        finish_lines(pair, rstd, sums, job, b, low, width, lines, line, own)
+        finish_lines(pair, statistics, sums, job, b, low, width, lines, line, own)
         gradient_rows(arrays, pair, own, job, b, np.int64(0), reduced(job), low, width, lines, line)
     keep(space)
     keep(low_space)

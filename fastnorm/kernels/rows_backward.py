@@ -131,7 +131,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
             statistic = statistic_of(statistics, b)
             for part in range(parts):
                 _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
-            means = group_means(sums, parts, pair, walks, gradients, job, b)
+            means = group_means(sums, parts, pair, walks, statistic, gradients, job, b)
             fill_line(line, statistic, means, job, arrays[1])
         _finish(arrays, pair, walks, statistics, lines, gradients, job, low, groups, whole, buffer)
 
@@ -155,8 +155,9 @@ def _merge_parts(i, arrays, numbers, job, eps):
     """The line of group i, from the sums of its parts."""
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     parts = _cut(job)[0]
-    means = group_means(moved(numbers[3], 3 * parts * i), parts, pair, walks_of(job), gradients, job, i)
-    fill_line(moved(numbers[4], i * LINE), statistic_of(statistics, i), means, job, arrays[1])
+    statistic, sums = statistic_of(statistics, i), moved(numbers[3], 3 * parts * i)
+    means = group_means(sums, parts, pair, walks_of(job), statistic, gradients, job, i)
+    fill_line(moved(numbers[4], i * LINE), statistic, means, job, arrays[1])
 
 
 @Phase
