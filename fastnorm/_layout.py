@@ -22,7 +22,7 @@ class Roles:
     """A norm's answers for one shape: the axes that share a statistic, those that index the affine pair, the groups."""
 
     reduced: Ints
-    affine: Ints
+    affine: Ints  # in C order, unless they are the reduced ones or the kept ones: then they follow the order of memory
     groups: int = 0  # of channels, where the one affine axis is split (group norm); 0 where it is not
 
     def statistic_shape(self, shape: Ints) -> Ints:
@@ -119,10 +119,14 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
         return None
     outer, inner, fold = axes
     kept_order = [a.position for a in [*outer, inner] if not a.reduced]
-    parameter_order = [a.position for a in [*outer, inner] if a.reduced]
+    parameter_order = [a.position for a in [*outer, inner] if a.reduced == (roles.affine == roles.reduced)]
     lengths = roles.statistic_shape(shape)
-    if not roles.groups and roles.affine == roles.reduced:
-        _number_affine(outer, inner)
+    kept_axes = tuple(i for i in range(len(shape)) if i not in roles.reduced)
+    numbered = not roles.groups and roles.affine in (roles.reduced, kept_axes)
+    if numbered:
+        _number_affine(outer, inner, roles.affine == roles.reduced)
+    if inner.strides[0] not in (0, 1):
+        return None
     levels = {
         False: _merged([a for a in outer if not a.reduced]),
         True: _merged([a for a in outer if a.reduced]),
@@ -142,9 +146,7 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
         statistic_shape=tuple(lengths[i] for i in kept_order),
         statistic_axes=tuple(int(i) for i in np.argsort(kept_order)),
         plain=fold == 1 and kept_order == sorted(kept_order),
-        parameter_axes=tuple(parameter_order)
-        if roles.affine == roles.reduced and len(parameter_order) > 1
-        else None,
+        parameter_axes=tuple(parameter_order) if numbered and len(parameter_order) > 1 else None,
     )
 
 
@@ -154,7 +156,7 @@ def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[_A
     kept = reduced = 0
     for i, length in enumerate(shape):
         is_reduced = i in roles.reduced
-        steps = [int(i in roles.affine), *(s[i] for s in strides)]
+        steps = [_affine_stride(shape, roles, i), *(s[i] for s in strides)]
         axes.append(_Axis(length, is_reduced, steps, reduced if is_reduced else kept))
         reduced, kept = reduced + is_reduced, kept + (not is_reduced)
     runs = [a for a in axes if a.length > 1 and all(s == 1 for s in a.strides[1:])]
@@ -179,11 +181,18 @@ def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[_A
     return outer, inner, fold
 
 
-def _number_affine(outer: list[_Axis], inner: _Axis) -> None:
-    """Give the reduced axes the strides of an affine pair that was brought into their order."""
+def _affine_stride(shape: Ints, roles: Roles, axis: int) -> int:
+    """The stride of an axis in affine pairs that lie in C order."""
+    if axis not in roles.affine:
+        return 0
+    return elements(tuple(shape[i] for i in roles.affine[roles.affine.index(axis) + 1 :]))
+
+
+def _number_affine(outer: list[_Axis], inner: _Axis, reduced: bool) -> None:
+    """Give the reduced axes, or the kept ones, the strides of affine pairs that were brought into their order."""
     step = 1
     for axis in [inner, *reversed(outer)]:
-        if axis.reduced:
+        if axis.reduced == reduced:
             axis.strides = [step, *axis.strides[1:]]
             step *= axis.length
 

@@ -8,9 +8,11 @@ from .layer import layer_norm, layer_norm_backward
 from .quantized import layer_norm_int8, rms_norm_int8
 from .residual import add_layer_norm, add_rms_norm
 from .rms import rms_norm, rms_norm_backward
+from .switchable import SwitchableGradients, switchable_norm, switchable_norm_backward
 
 __all__ = [
     "Gradients",
+    "SwitchableGradients",
     "add_layer_norm",
     "add_rms_norm",
     "batch_norm",
@@ -25,4 +27,6 @@ __all__ = [
     "rms_norm",
     "rms_norm_backward",
     "rms_norm_int8",
+    "switchable_norm",
+    "switchable_norm_backward",
 ]

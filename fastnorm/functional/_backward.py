@@ -15,7 +15,7 @@ from ..kernels import columns_backward, rows_backward
 from ..kernels.activations import CODES
 from ..kernels.job import AFFINE, ALONG, B0, B1, COUNTS
 from ._arrange import arrange
-from ._recall import alike, new_call, recall
+from ._recall import Call, alike, new_call, recall
 from ._roles import Norm
 
 Array = NDArray[Any]
@@ -77,7 +77,8 @@ def backward(
         key = key if dy is given[0] and x is given[1] and at.plain else None
         family = columns_backward if at.plan.columns else rows_backward
         parameters = elements(shared.parameters) if needs[1] or needs[2] else 0
-        call = new_call(key, at.plan, shared, family.backward, x, gradients=(_lines(at.plan), parameters))
+        size = lines_of(at.plan), parameters
+        call = new_call(key, at.plan, shared, family.backward, x, gradients=size, centred=norm.centred)
         arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
     weight, bias = call.pair(weight, bias)
     mean = _NO_MEAN if mean is None else call.statistic(mean)
@@ -87,8 +88,8 @@ def backward(
         dx = at.given_back()[0] if needs[0] else None
     return Gradients(
         dx,
-        _summed(sums[0], call.plan, call.parameters, dtype) if needs[1] else None,
-        _summed(sums[1], call.plan, call.parameters, dtype) if needs[2] else None,
+        summed(sums[0], call, dtype) if needs[1] else None,
+        summed(sums[1], call, dtype) if needs[2] else None,
     )
 
 
@@ -106,7 +107,7 @@ def _statistic(value: Any, name: str, shape: Ints) -> Array:
     return _checks.parameter(value, name, shape, FLOAT64, why)
 
 
-def _lines(plan: Plan) -> int:
+def lines_of(plan: Plan) -> int:
     """Lines of parameter gradients, added up at the end: one per slot, or as many as tasks may share the work."""
     job = plan.job
     if (job[AFFINE + ALONG] == 1) == plan.columns:
@@ -117,7 +118,9 @@ def _lines(plan: Plan) -> int:
     return int(max(1, min(_LINES, _PARAMETERS // parameters, 4 * -(-plan.size // _ELEMENTS))))
 
 
-def _summed(lines: Array, plan: Plan, shape: Ints, dtype: Any) -> Array:
+def summed(lines: Array, call: Call, dtype: Any) -> Array:
     """The gradient of a parameter from all its lines, (lines, parameters)."""
     total = lines[0] if len(lines) == 1 else np.add.reduce(lines, 0)
-    return cast(plan.parameter_out(total, shape), dtype)
+    if call.shared.flipped:
+        return cast(call.plan.parameter_out(total, call.parameters[::-1]).T, dtype)
+    return cast(call.plan.parameter_out(total, call.parameters), dtype)

@@ -18,7 +18,7 @@ from .._floats import FLOAT64, DType, computed, held
 from .._jit import Kernel
 from .._layout import Ints, Plan, flat
 from .._threads import spread
-from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES
+from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES, UNCENTRED
 from ._results import maker
 from ._roles import Norm, Shared
 
@@ -68,6 +68,10 @@ class Call:
             return weight, self.unpaired if bias is None else bias
         return self.parameter(weight), self.unpaired if bias is None else self.parameter(bias)
 
+    def placed(self, value: Array) -> Array:
+        """A statistic as the kernels read it beside a pair of its own."""
+        return self.plan.parameter_in(value.T if self.shared.flipped else value)
+
     def statistic(self, value: Array) -> Array:
         """A mean or rstd as the kernels take it."""
         return self.plan.statistic_in(value.T if self.shared.flipped else value)
@@ -83,18 +87,23 @@ def new_call(
     eps: float = 0.0,
     given: DType = FLOAT64,
     gradients: tuple[int, int] = (0, 0),
+    centred: bool = True,
 ) -> Call:
     """The call of a kernel over arrays like x, remembered under its key if it has one.
 
-    `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size.
+    `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size,
+    `centred` what the norm says.
     """
     job = plan.job.copy()
     own, dtype = held(x.dtype), computed(x.dtype)
     job[PHASES : PHASES + len(kernel.phases)] = [phase.address(own, given) for phase in kernel.phases]
     job[OPTIONS + GRADIENTS], job[OPTIONS + PARAMETERS] = gradients
+    job[UNCENTRED] = not centred
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel
+        if shared.flipped:
+            parameter = partial(_flipped, plan.parameter_in)
     if dtype != x.dtype:
         parameter = partial(_widened, dtype, parameter)
     like = np.empty_like(x)
@@ -121,6 +130,11 @@ def new_call(
             _calls.clear()
         _calls[key] = call
     return call
+
+
+def _flipped(ordered: Callable[[Array], Array], parameter: Array) -> Array:
+    """A parameter given as (N, C), for an array whose channels lie outside its samples."""
+    return ordered(parameter.T)
 
 
 def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import _checks
@@ -16,7 +16,9 @@ class Shared(NamedTuple):
     roles: Roles
     parameters: Ints  # the shape of weight and bias …
     why: str  # … and where it comes from
-    flipped: bool = False  # are statistics given as (N, C), but the array's axes the other way round?
+    flipped: bool = (
+        False  # is what is given as (N, C), statistics or parameters, the other way round in the array?
+    )
 
     def statistic_shape(self, shape: Ints) -> Ints:
         """The shape of a statistic as the public functions take and return it."""
@@ -26,10 +28,11 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²]."""
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and what it makes of them."""
 
     shared: Callable[[Ints, Any], Shared]
-    second_moment: bool = False
+    second_moment: bool = False  # is its one statistic E[x²]?
+    centred: bool = True  # is the mean, which the variance is about, subtracted from x?
 
 
 def trailing(shape: Ints, axis: Any) -> Shared:
@@ -61,6 +64,18 @@ def per_sample_and_group(shape: Ints, argument: tuple[Any, Any]) -> Shared:
     count = _checks.num_groups(num_groups, shape[channel])
     roles = Roles(_others(shape, sample, channel), (channel,), count)
     return Shared(roles, (shape[channel],), _why(shape, channel, layout), channel < sample)
+
+
+def with_own_pairs(norm: Norm) -> Norm:
+    """The same statistics, with an affine pair for each: for each sample and channel, say, in place of each channel."""
+
+    def shared(shape: Ints, argument: Any) -> Shared:
+        found = norm.shared(shape, argument)
+        own = Roles(found.roles.reduced, _others(shape, *found.roles.reduced))
+        parameters = found.statistic_shape(shape)
+        return Shared(own, parameters, f"one for each statistic of x, whose shape is {shape}", found.flipped)
+
+    return replace(norm, shared=shared)
 
 
 def _others(shape: Ints, *kept: int) -> Ints:

@@ -83,7 +83,7 @@ def batch_norm(
         y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
         return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
-    y, statistics = normalize(_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update)
+    y, statistics = normalize(TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update)
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
 
 
@@ -97,7 +97,7 @@ def _shared_in_training(shape: tuple[int, ...], layout: Any) -> Shared:
     return shared
 
 
-_TRAINING = Norm(_shared_in_training)
+TRAINING = Norm(_shared_in_training)
 
 
 def batch_norm_backward(

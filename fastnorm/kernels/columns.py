@@ -14,7 +14,9 @@ from .job import (
     FOLD,
     LENGTH,
     OPTIONS,
+    PARAMETERS,
     STREAMING,
+    UNCENTRED,
     X,
     Y,
     by_segment,
@@ -27,13 +29,14 @@ from .job import (
 from .loads import load, store
 from .memory import deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
 from .phases import Phase, listed, run_all, table
-from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, source_of
 from .slabs import (
     FOUR_WIDE,
     LINES,
     WIDE,
     chunk_moments,
     chunks_of,
+    clear,
     finish_moments,
     is_whole,
     merge_chunks,
@@ -117,14 +120,15 @@ def apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, li
 
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
-    """A task of inference: statistics are per channel, and read where the affine pair is."""
+    """A task of inference: statistics are read where the affine pair is."""
     (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
     mean, variance = listed(numbers, 2)
     b, first, last, low, width = task_of(job, i)
     own = job[AFFINE + ALONG] != 0
     at = start(job, AFFINE, b, 0) + (low if own else 0)
     lines, line = stack(y, FOUR_WIDE), WIDE
-    fill_given(y, (mean, variance), own, eps, pair_along(pair, job), at, width, lines, line)
+    given_ones = mean, variance, job[OPTIONS + PARAMETERS]
+    fill_given(y, given_ones, own, eps, pair_along(pair, job), at, width, lines, line)
     apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
 
 
@@ -132,7 +136,8 @@ def _apply_given(i, arrays, numbers, job, eps):
 def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
+    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
+    many where tails follow, of which the job then says how many they are.
     """
     job = pointer(job)
     run_given(x, y, weight, bias, mean, variance, job, tasks_of(job), eps, threads)
@@ -152,14 +157,16 @@ def _add(x, residual, total, job, i):
 
 
 @step
-def store_statistics(statistics, state, line, rstd, job, b, low, width):
-    """Mean, variance and rstd of a slab, each a line of all columns."""
+def store_statistics(statistics, state, line, rstd, job, b, low, width, alone):
+    """Mean, variance and rstd of a slab, each a line of all columns; where these `alone` are wanted, tails for rstd."""
     all_columns = kept(job) * job[COUNTS + LENGTH]
     at = b * job[COUNTS + LENGTH] + low
     for k in range(width):
         statistics[at + k] = state[k] + state[line + k]
         statistics[all_columns + at + k] = state[2 * line + k]
         statistics[2 * all_columns + at + k] = rstd[k]
+        if alone:
+            statistics[at + k], statistics[2 * all_columns + at + k] = state[k], state[line + k]
 
 
 @Phase
@@ -179,9 +186,12 @@ def _forward_slab(i, arrays, numbers, job, eps):
     rstd = moved(state, chunks * LINES * line)
     rstd_of(state, eps, line, rstd)
     if given(statistics):
-        store_statistics(statistics, state, line, rstd, job, b, low, width)
-    span = (b, np.int64(0), reduced(job))
-    apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
+        store_statistics(statistics, state, line, rstd, job, b, low, width, not given(y))
+    if given(y):
+        if job[UNCENTRED] != 0:
+            clear(state, 2 * line)
+        span = (b, np.int64(0), reduced(job))
+        apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
     keep(space)
     keep(low_space)
 
@@ -217,8 +227,10 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     if given(statistics):
         space = np.empty(line)
         rstd_of(state, eps, line, pointer(space))
-        store_statistics(statistics, state, line, pointer(space), job, b, low, width)
+        store_statistics(statistics, state, line, pointer(space), job, b, low, width, not given(arrays[3]))
         keep(space)
+    if job[UNCENTRED] != 0:
+        clear(state, 2 * line)
 
 
 @Phase
@@ -241,8 +253,9 @@ def _apply_found(i, arrays, numbers, job, eps):
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
-    x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
-    statistics: (3, B·length) float64 for mean, variance, rstd, each repeated for the columns that share it; or of size 0.
+    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
+    size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd (the mean's tail
+    where y is of size 0), each repeated for the columns that share it; or of size 0.
     """
     job = pointer(job)
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
@@ -256,5 +269,6 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     partial = np.empty(slabs * chunks * LINES * padded(pointer(y), width_of(job)))
     tasks = (0, slabs, slabs * chunks, slabs, tasks_of(job))
     numbers = table((pointer(statistics), pointer(partial)))
-    run_all(CHUNKS if residual.size == 0 else ADD, APPLY, tasks, arrays, numbers, job, eps, threads)
+    first, last = CHUNKS if residual.size == 0 else ADD, APPLY if y.size > 0 else MERGE
+    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
     keep(partial)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from .._jit import kernel, routine, step
-from .columns_gradient import LINES, chunk_sums, finish_lines, gradient_rows, start_lines
+from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
-from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, kept, reduced
+from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, PHASES, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
-from .phases import Phase, run_all, table
+from .phases import Phase, address, run, run_all, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
 from .sums import add_exactly
 from .tiles import padded
@@ -26,8 +26,7 @@ def slabs_per_line(job):
 def finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state):
     """All lines of a slab from its sums."""
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, state)
-    rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-    finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients)
+    finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients)
 
 
 @step
@@ -65,8 +64,7 @@ def _whole_slabs(i, arrays, numbers, job, eps):
             chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state)
             _add_chunk(sums, rest, state, 3 * line)
         _add_rest(sums, rest, 3 * line)
-        rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-        finish_lines(pair, rstd, sums, job, b, low, width, lines, line, own)
+        finish_lines(pair, statistics, sums, job, b, low, width, lines, line, own)
         gradient_rows(arrays, pair, own, job, b, np.int64(0), reduced(job), low, width, lines, line)
     keep(space)
     keep(low_space)
@@ -131,6 +129,32 @@ def _gradient_rows(i, arrays, numbers, job, eps):
         gradient_rows(arrays, pair, own, job, b, first, last, low, width, lines, line)
     keep(space)
     keep(low_space)
+
+
+@Phase
+def _gradient_of_terms(i, arrays, numbers, job, eps):
+    """A task of dx, the terms of all columns being given."""
+    terms = numbers[2]
+    arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
+    line = padded(arrays[1], width_of(job))
+    space, low_space = np.empty(3 * line), np.zeros(LINES * line)
+    lines = numbers_like(pointer(low_space), arrays[1])
+    b, first, last, low, width = task_of(job, i)
+    start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, pointer(space))
+    fill_terms(pair, terms, job, b, low, width, lines, line)
+    gradient_rows(arrays, pair, nowhere(gradients), job, b, first, last, low, width, lines, line)
+    keep(space)
+    keep(low_space)
+
+
+@kernel(_gradient_of_terms)
+def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B·length) float64."""
+    job = pointer(job)
+    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
+    # After the sums, whose trip over memory ended where this one begins.
+    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), 0.0, threads, True)
 
 
 @kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows)

@@ -102,6 +102,16 @@ def apply_tasks(job):
 
 
 @step
+def piece_of_task(job, i):
+    """The group of the i-th task that applies, and its piece: segments first to last, elements low to high of each."""
+    pieces, band, bands = apply_pieces(job)
+    rest = i % (bands * pieces)
+    low, first = (rest % pieces) * CHUNK, (rest // pieces) * band
+    piece = first, min(first + band, reduced(job)), low, min(low + CHUNK, job[COUNTS + LENGTH])
+    return i // (bands * pieces), piece
+
+
+@step
 def group_of_task(job, i):
     """The group whose elements the i-th task applies to."""
     pieces, _, bands = apply_pieces(job)

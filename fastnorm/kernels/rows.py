@@ -6,9 +6,7 @@ from .._jit import kernel, routine, step
 from .activations import NONE
 from .apply import apply_run, coefficients, pair_along, pair_of, run_given, shared_pair, short_results
 from .groups import (
-    CHUNK,
     PARTIAL,
-    apply_pieces,
     apply_tasks,
     chunking,
     group_of_task,
@@ -16,6 +14,7 @@ from .groups import (
     groups_per_task,
     is_local,
     merged_sums,
+    piece_of_task,
     store_chunk,
 )
 from .job import (
@@ -26,11 +25,13 @@ from .job import (
     COUNTS,
     LENGTH,
     OPTIONS,
+    PARAMETERS,
     SECOND_MOMENT,
     STREAMING,
     X,
     Y,
     by_segment,
+    centre_of,
     kept,
     place,
     reduced,
@@ -40,7 +41,7 @@ from .job import (
 from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, listed, run_all, table
-from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, add_run, source_of
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, source_of
 from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from, statistic_of_sums
 from .vectors import lanes
 
@@ -80,32 +81,29 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
 @routine
 def _apply_task(x, array, y, pair, statistic, job, i):
     """The i-th task: one band of short segments, or one chunk of a long one; statistic is that of its group."""
-    pieces, band, bands = apply_pieces(job)
-    b, rest = i // (bands * pieces), i % (bands * pieces)
-    low = (rest % pieces) * CHUNK
-    first = (rest // pieces) * band
-    high = min(low + CHUNK, job[COUNTS + LENGTH])
-    last = min(first + band, reduced(job))
+    b, piece = piece_of_task(job, i)
     xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
     buffer = stack(y, BLOCK)
-    apply_group(x, xs, y, ys, pair, pairs, job, b, (first, last, low, high), statistic, buffer)
+    apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
 
 
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
-    """A task of inference: statistics are per channel, and read where the affine pair is."""
+    """A task of inference: statistics are read where the affine pair is."""
     (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
     mean, variance = listed(numbers, 2)
-    channel = start(job, AFFINE, group_of_task(job, i), 0)
+    channel, tails = start(job, AFFINE, group_of_task(job, i), 0), job[OPTIONS + PARAMETERS]
+    tail = np.float64(mean[tails + channel]) if tails > 0 else 0.0
     rstd = rstd_from(np.float64(variance[channel]), eps)
-    _apply_task(x, X, y, pair, (np.float64(mean[channel]), 0.0, rstd), job, i)
+    _apply_task(x, X, y, pair, (np.float64(mean[channel]), tail, rstd), job, i)
 
 
 @kernel(_apply_given)
 def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,).
+    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
+    many where tails follow, of which the job then says how many they are.
     """
     job = pointer(job)
     run_given(x, y, weight, bias, mean, variance, job, apply_tasks(job), eps, threads)
@@ -143,6 +141,14 @@ def store_statistic(statistics, found, groups, b):
     statistics[2 * groups + b] = found[2]
 
 
+@step
+def store_moments(statistics, found, groups, b, alone):
+    """The same, or where the statistics `alone` are wanted, the mean's tail in the place of rstd."""
+    store_statistic(statistics, found, groups, b)
+    if alone:
+        statistics[b], statistics[2 * groups + b] = found[0], found[1]
+
+
 @Phase
 def _forward_groups(i, arrays, numbers, job, eps):
     """Some groups in one trip, a batch of them at a time."""
@@ -178,11 +184,12 @@ def _forward_groups(i, arrays, numbers, job, eps):
         for j in range(groups):
             found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
             if given(statistics):
-                store_statistic(statistics, found, kept(job), low + j)
-            if not plain:
-                statistic = (found[0], found[1], found[2])
+                store_moments(statistics, found, kept(job), low + j, not given(y))
+            batch[_MEAN + j], batch[_TAIL + j] = centre_of(job, found[0], found[1])
+            if given(y) and not plain:
+                statistic = (batch[_MEAN + j], batch[_TAIL + j], found[2])
                 apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
-        if plain:
+        if given(y) and plain:
             short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, _GROUPS)
 
 
@@ -213,7 +220,8 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     found = statistic_of_sums(sums, reduced(job) * job[COUNTS + LENGTH], eps)
     line[0], line[1], line[2], line[3] = found
     if given(statistics):
-        store_statistic(statistics, line, kept(job), i)
+        store_moments(statistics, line, kept(job), i, not given(arrays[3]))
+    line[0], line[1] = centre_of(job, found[0], found[1])
 
 
 @Phase
@@ -228,8 +236,9 @@ def _apply_found(i, arrays, numbers, job, eps):
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
 
-    x, y: flat. residual, and total like y, for x + residual: flat, or both of size 0. weight, bias: flat, or of size 0.
-    statistics: (3, B) float64 for mean, variance, rstd, or of size 0 where nobody asks.
+    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
+    size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd (the mean's tail where y is
+    of size 0), or of size 0 where nobody asks.
     """
     job = pointer(job)
     groups, band = kept(job), groups_per_task(job)
@@ -245,6 +254,6 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     partial, result = np.empty(groups * chunks * 4), np.empty(groups * 4)
     tasks = (0, groups, groups * chunks, groups, apply_tasks(job))
     numbers = table((pointer(statistics), pointer(partial), pointer(result)))
-    run_all(first, APPLY, tasks, arrays, numbers, job, eps, threads)
+    run_all(first, APPLY if y.size > 0 else MERGE, tasks, arrays, numbers, job, eps, threads)
     keep(partial)
     keep(result)

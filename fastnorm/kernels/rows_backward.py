@@ -3,8 +3,9 @@
 import numpy as np
 
 from .._jit import kernel, step
+from .apply import coefficients
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
-from .groups import CHUNK, apply_pieces, groups_per_task
+from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, piece_of_task
 from .job import (
     AFFINE,
     ALONG,
@@ -14,17 +15,24 @@ from .job import (
     GRADIENTS,
     LENGTH,
     OPTIONS,
+    PHASES,
     by_segment,
     kept,
     reduced,
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, run_all, table
+from .phases import Phase, address, run, run_all, table
 from .rows_gradient import (
     BATCH,
     GROUPS,
+    HIGH,
     LINE,
+    OF_1,
+    OF_G,
+    OF_X,
+    SCALE,
+    SHIFT,
     SPACE,
     TWO_BLOCKS,
     band_sums,
@@ -123,7 +131,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
             statistic = statistic_of(statistics, b)
             for part in range(parts):
                 _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
-            means = group_means(sums, parts, pair, walks, gradients, job, b)
+            means = group_means(sums, parts, pair, walks, statistic, gradients, job, b)
             fill_line(line, statistic, means, job, arrays[1])
         _finish(arrays, pair, walks, statistics, lines, gradients, job, low, groups, whole, buffer)
 
@@ -147,8 +155,9 @@ def _merge_parts(i, arrays, numbers, job, eps):
     """The line of group i, from the sums of its parts."""
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     parts = _cut(job)[0]
-    means = group_means(moved(numbers[3], 3 * parts * i), parts, pair, walks_of(job), gradients, job, i)
-    fill_line(moved(numbers[4], i * LINE), statistic_of(statistics, i), means, job, arrays[1])
+    statistic, sums = statistic_of(statistics, i), moved(numbers[3], 3 * parts * i)
+    means = group_means(sums, parts, pair, walks_of(job), statistic, gradients, job, i)
+    fill_line(moved(numbers[4], i * LINE), statistic, means, job, arrays[1])
 
 
 @Phase
@@ -163,6 +172,29 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     for b in range(kept(job)):
         line, piece = moved(numbers[4], b * LINE), (first, last, low, high)
         _finish(arrays, pair, walks, statistics, line, gradients, job, b, one, piece, buffer)
+
+
+@Phase
+def _gradient_of_terms(i, arrays, numbers, job, eps):
+    """A task of dx, the terms of all groups being given."""
+    arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
+    terms, groups = numbers[2], kept(job)
+    b, piece = piece_of_task(job, i)
+    statistic, line = statistic_of(statistics, b), stack(statistics[1], LINE)
+    line[HIGH], line[SCALE], line[SHIFT] = coefficients(arrays[1], statistic, 1.0, 0.0)
+    line[OF_G], line[OF_X], line[OF_1] = terms[b], terms[groups + b], terms[2 * groups + b]
+    buffer = stack(arrays[1], TWO_BLOCKS)
+    group_gradient(arrays, pair, walks_of(job), statistic, line, job, b, piece, buffer)
+
+
+@kernel(_gradient_of_terms)
+def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B) float64."""
+    job = pointer(job)
+    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
+    # After the sums, whose trip over memory ended where this one begins.
+    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), 0.0, threads, True)
 
 
 @kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)

@@ -325,10 +325,14 @@ def _given_columns(memory, at, k, count, own):
 
 @step
 def fill_given(like, statistics, own, eps, pair, at, width, lines, line):
-    """The same from a given mean and variance: each column's `own` from `at` on, or the one that lies there for all."""
-    mean, variance = statistics
+    """The same from a given mean and variance: each column's `own` from `at` on, or the one that lies there for all.
+
+    The mean's tail lies so many numbers behind it as the third of `statistics` says, or is 0.
+    """
+    mean, variance, tails = statistics
     for k in range(0, padded(like, width), DOUBLES):
         count = width - k
         centre = _given_columns(mean, at, k, count, own)
+        tail = _given_columns(mean, tails + at, k, count, own) if tails > 0 else spread(0.0)
         rstd = inverse_root(_given_columns(variance, at, k, count, own) + eps)
-        _store_coefficients(like, centre, spread(0.0), rstd, pair, at + k, count, moved(lines, k), line)
+        _store_coefficients(like, centre, tail, rstd, pair, at + k, count, moved(lines, k), line)

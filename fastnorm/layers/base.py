@@ -12,7 +12,7 @@ from .. import _checks
 from .._floats import SUPPORTED, computed, is_supported
 
 Array = NDArray[Any]
-Needs = tuple[bool, bool, bool]
+Needs = Any  # is the gradient wanted of x, and of each parameter: a tuple of booleans
 _Self = TypeVar("_Self", bound="Layer")
 
 
@@ -41,6 +41,7 @@ class Layer(ABC):
     """
 
     _place: ClassVar[str]  # the argument that says along which axes of x the layer's sizes lie
+    _parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
     _buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -62,7 +63,7 @@ class Layer(ABC):
 
     @abstractmethod
     def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
-        """The gradients (dx, dweight, dbias), from x and the statistics that came with its y."""
+        """The gradients of x and of each of `_parameters`, from x and the statistics that came with its y."""
 
     @abstractmethod
     def _extra_repr(self) -> str:
@@ -114,10 +115,11 @@ class Layer(ABC):
                 f"{type(self).__name__}.backward has no call in training to go back through: "
                 f"call layer.train() and y = layer(x) before layer.backward(dy)"
             )
-        needs = (True, self.weight is not None, self.bias is not None)
-        dx, dweight, dbias = self._backward(dy, self._saved, needs)
-        grads = {"weight": dweight, "bias": dbias}
-        self.grads = {name: grads[name] for name in self.parameters()}
+        own = self.parameters()
+        needs = (True, *(name in own for name in self._parameters))
+        dx, *gradients = self._backward(dy, self._saved, needs)
+        grads = dict(zip(self._parameters, gradients, strict=True))
+        self.grads = {name: grads[name] for name in own}
         return dx  # type: ignore[no-any-return]
 
     def _check_sizes(self, x: Array) -> None:
@@ -146,7 +148,7 @@ class Layer(ABC):
 
     def parameters(self) -> dict[str, Array]:
         """Return the parameters by name: the layer's own arrays, to be updated in place."""
-        return self._arrays("weight", "bias")
+        return self._arrays(*self._parameters)
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters and running statistics, under the names PyTorch gives them."""
@@ -190,7 +192,7 @@ class Layer(ABC):
         return IncompatibleKeys(missing, unexpected)
 
     def _state(self) -> dict[str, Array]:
-        return self._arrays("weight", "bias", *self._buffers)
+        return self._arrays(*self._parameters, *self._buffers)
 
     def _arrays(self, *names: str) -> dict[str, Array]:
         return {name: array for name in names if (array := getattr(self, name)) is not None}

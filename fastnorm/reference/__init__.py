@@ -23,6 +23,7 @@ from .classic import (
     rms_norm_backward,
     update_running,
 )
+from .switchable import switchable_norm, switchable_norm_backward
 
 __all__ = [
     "add_layer_norm",
@@ -38,5 +39,7 @@ __all__ = [
     "moments",
     "rms_norm",
     "rms_norm_backward",
+    "switchable_norm",
+    "switchable_norm_backward",
     "update_running",
 ]
