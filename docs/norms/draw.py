@@ -215,10 +215,7 @@ PICTURES: dict[str, tuple[list[Panel], str]] = {
         [PER_INSTANCE, GIVEN],
         "Scale and shift come with the sample, made of the style that it is to have.",
     ),
-    "film": (
-        [nothing("no statistic", "nothing is normalized"), GIVEN],
-        "Scale and shift come with the sample.",
-    ),
+    "film": ([nothing("no statistic", "nothing is shared"), GIVEN], "Scale and shift come with the sample."),
     "qk_norm": (
         [
             statistic("mean square", "one per head and position", "NSG", HEADS),
