@@ -112,10 +112,16 @@ def lines_of(plan: Plan) -> int:
     job = plan.job
     if (job[AFFINE + ALONG] == 1) == plan.columns:
         return int(np.prod([job[COUNTS + c] for c in (B0, B1) if job[AFFINE + c] == 0]))
-    if plan.size < SERIAL_ELEMENTS:
+    if plan.size < SERIAL_ELEMENTS or _apart(job):
         return 1
     parameters = plan.length if not plan.columns else plan.reduced
     return int(max(1, min(_LINES, _PARAMETERS // parameters, 4 * -(-plan.size // _ELEMENTS))))
+
+
+def _apart(job: Array) -> bool:
+    """Whether each sample has pairs of its own, so that tasks need no lines to themselves."""
+    outermost = B1 if job[COUNTS + B0] == 1 else B0
+    return bool(job[AFFINE + outermost] != 0)
 
 
 def summed(lines: Array, call: Call, dtype: Any) -> Array:

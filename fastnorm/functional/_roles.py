@@ -42,6 +42,18 @@ def trailing(shape: Ints, axis: Any) -> Shared:
     return Shared(Roles(axes, axes), affine, f"the normalized axes of x, whose shape is {shape}, are {axes}")
 
 
+def trailing_of_sample(shape: Ints, axis: Any) -> Shared:
+    """Adaptive layer norm: statistics over `axis`, an affine pair per sample and position in it."""
+    found = trailing(shape, axis)
+    axes = found.roles.reduced
+    if 0 in axes:
+        raise ValueError(
+            f"axis is {axis!r}, expected axes of a sample: axis 0 of x (shape {shape}) is the samples'"
+        )
+    why = f"one for each sample and normalized position of x, whose shape is {shape}"
+    return Shared(Roles(axes, (0, *axes)), (shape[0], *found.parameters), why)
+
+
 def per_channel(shape: Ints, layout: Any) -> Shared:
     """Batch norm: statistics over all but the channels."""
     if shape == (0,) and layout is None:  # PyTorch takes it for a batch without channels
@@ -107,4 +119,5 @@ LAYER = Norm(trailing)
 RMS = Norm(trailing, second_moment=True)
 BATCH = Norm(per_channel)
 INSTANCE = Norm(per_sample_and_channel)
+ADAPTIVE_LAYER = Norm(trailing_of_sample)
 GROUP = Norm(per_sample_and_group)

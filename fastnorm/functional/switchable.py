@@ -114,11 +114,14 @@ def switchable_norm(
     added = _checks.eps(eps)
     samples = x.shape[_checks.layout(layout, x.ndim)[0]]
     found = _grid.moments(_PAIRS, layout, x)
+    if x.size == 0:
+        y = _grid.apply(_PAIRS, layout, x, found, eps=added, activation=activation, out=out)
+        return (y, found.mean, found.variance) if return_stats else y
     batch = None if training or running is None else running
     mixed = _mixture(found, shares, batch).mixed
     pair = (None if p is None else np.broadcast_to(p, (samples, len(p))) for p in (weight, bias))
     y = _grid.apply(_PAIRS, layout, given, mixed, *pair, eps=added, activation=activation, out=out)
-    if running is not None and training and x.size:
+    if running is not None and training:
         batch_mean, _, batch_var = _of_batch(found)
         running.update(batch_mean, batch_var, elements(x.shape) // len(batch_mean))
     return (y, found.mean + found.tail, found.variance) if return_stats else y
@@ -195,6 +198,11 @@ def switchable_norm_backward(
         found = _grid.moments(
             _PAIRS, layout, x
         )  # with the digits of the mean that one number has no room for
+    if x.size == 0:
+        dx = np.empty_like(_checks.like(dy, "dy", x))
+        nothing = ((3,), (3,), shape[1:], shape[1:])
+        zeros = (np.zeros(s, d) for s, d in zip(nothing, [*dtypes, dtypes[2]], strict=True))
+        return SwitchableGradients(dx, *zeros)
     mixture = _mixture(found, shares, None if training or running is None else running)
     mixed, added = mixture.mixed, _checks.eps(eps)
     rstd = 1 / np.sqrt(mixed.variance + added)

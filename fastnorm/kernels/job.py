@@ -72,6 +72,16 @@ def by_segment(job):
 
 
 @step
+def apart(job):
+    """How many successive kept positions share affine pairs that no others use; 0 where there is no such number."""
+    if job[COUNTS + B0] == 1:
+        return np.int64(1 if job[AFFINE + B1] != 0 else 0)
+    if job[AFFINE + B0] == 0:
+        return np.int64(0)
+    return job[COUNTS + B1] if job[AFFINE + B1] == 0 else np.int64(1)
+
+
+@step
 def centre_of(job, mean, tail):
     """What is subtracted from x for y, of a mean and its tail: nothing by a norm that only divides."""
     return (0.0, 0.0) if job[UNCENTRED] != 0 else (mean, tail)

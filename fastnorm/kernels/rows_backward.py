@@ -16,6 +16,7 @@ from .job import (
     LENGTH,
     OPTIONS,
     PHASES,
+    apart,
     by_segment,
     kept,
     reduced,
@@ -62,9 +63,14 @@ def parts_per_task(job):
 
 @step
 def groups_per_line(job):
-    """Groups of a task: with a pair per element, so many that each task has a line of parameter gradients to itself."""
+    """Groups of a task: with a pair per element, so many that each task has a line of parameter gradients to itself.
+
+    Or if samples have pairs of their own, all groups of a sample: then one line is enough.
+    """
     if job[AFFINE + ALONG] == 0:
         return groups_per_task(job)
+    if apart(job) > 0:
+        return apart(job)
     lines = job[OPTIONS + GRADIENTS]
     return (kept(job) + lines - 1) // lines
 
@@ -114,13 +120,13 @@ def _whole_groups(i, arrays, numbers, job, eps):
     walks, cut = walks_of(job), _cut(job)
     parts = cut[0]
     if job[AFFINE + ALONG] != 0:
-        gradients = line_of(gradients, i)
+        gradients = line_of(gradients, i if apart(job) == 0 else 0)
     length, segments = job[COUNTS + LENGTH], reduced(job)
     whole = (np.int64(0), segments, np.int64(0), length)
     buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], SPACE)
     sums = moved(numbers[3], 3 * parts * i)
     per_batch = 1
-    if gathers(gradients, job) and job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0:
+    if gathers(gradients, job) and job[AFFINE + B1] == 0 and (job[AFFINE + B0] == 0 or apart(job) > 0):
         per_batch = max(1, min(GROUPS, BATCH // (length * segments)))
     band = groups_per_line(job)
     last = min((i + 1) * band, kept(job))

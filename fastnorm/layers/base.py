@@ -110,17 +110,21 @@ class Layer(ABC):
         RuntimeError
             If the last call was not in training, or there was none.
         """
+        own = self.parameters()
+        needs = (True, *(name in own for name in self._parameters))
+        dx, *gradients = self._backward(dy, self._training_call(), needs)
+        grads = dict(zip(self._parameters, gradients, strict=True))
+        self.grads = {name: grads[name] for name in own}
+        return dx  # type: ignore[no-any-return]
+
+    def _training_call(self) -> tuple[Array, ...]:
+        """x and what the last call, if it was in training, has kept beside it."""
         if self._saved is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward has no call in training to go back through: "
                 f"call layer.train() and y = layer(x) before layer.backward(dy)"
             )
-        own = self.parameters()
-        needs = (True, *(name in own for name in self._parameters))
-        dx, *gradients = self._backward(dy, self._saved, needs)
-        grads = dict(zip(self._parameters, gradients, strict=True))
-        self.grads = {name: grads[name] for name in own}
-        return dx  # type: ignore[no-any-return]
+        return self._saved
 
     def _check_sizes(self, x: Array) -> None:
         """Hold x to the layer's sizes where there is no weight by which the functions would do so."""
@@ -224,7 +228,7 @@ class ChannelLayer(Layer):
 class TrackingLayer(ChannelLayer):
     """A channel layer that may keep running statistics."""
 
-    _buffers = ("running_mean", "running_var", "num_batches_tracked")
+    _buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
     eps: float
     momentum: float | None
 

@@ -20,6 +20,7 @@ from ._parts import (
     wide,
     x_hat_of,
 )
+from .classic import layer_norm, layer_norm_backward
 
 # fmt: off
 
@@ -75,3 +76,13 @@ def variance_only_batch_norm_backward(dy: ArrayLike, x: ArrayLike, mean: ArrayLi
     shared = by_channel(x)
     found = _divided_backward(dy, x, wide(mean), rstd, weight, bias, shared, activation, not training)
     return to_layout(found[0], layout), *found[1:]
+
+
+def simple_layer_norm(x: ArrayLike, *, axis: Axes = -1, eps: float = 1e-5, activation: str | None = None) -> Triple:
+    """Layer norm without weight and bias (Wang et al. 2020, arXiv:2006.12753)."""
+    return layer_norm(x, axis=axis, eps=eps, activation=activation)
+
+
+def simple_layer_norm_backward(dy: ArrayLike, x: ArrayLike, mean: ArrayLike, rstd: ArrayLike, *, axis: Axes = -1,
+                               activation: str | None = None) -> Array:
+    return layer_norm_backward(dy, x, mean, rstd, axis=axis, activation=activation)[0]
