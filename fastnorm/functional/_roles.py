@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .. import _checks
 from .._layout import Ints, Roles, elements
+from ..kernels.job import SUM_OF_SQUARES
 
 
 class Shared(NamedTuple):
@@ -28,10 +29,13 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²]."""
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²].
+
+    A second moment of `SUM_OF_SQUARES` is Σ x²; eps is then not added to it, but the least that it counts for.
+    """
 
     shared: Callable[[Ints, Any], Shared]
-    second_moment: bool = False
+    second_moment: int = False
 
 
 def trailing(shape: Ints, axis: Any) -> Shared:
@@ -104,6 +108,7 @@ def elements_per_statistic(shape: Ints, roles: Roles) -> int:
 
 LAYER = Norm(trailing)
 RMS = Norm(trailing, second_moment=True)
+EUCLIDEAN = Norm(trailing, second_moment=SUM_OF_SQUARES)
 BATCH = Norm(per_channel)
 INSTANCE = Norm(per_sample_and_channel)
 GROUP = Norm(per_sample_and_group)
