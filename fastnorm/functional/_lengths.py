@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._floats import FLOAT32, FLOAT64, DType, computed
 from .._layout import Ints, elements
+from ._backward import backward
 from ._grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums, unmoved
+from ._roles import EUCLIDEAN, with_own_pairs
 
 Array = NDArray[Any]
+
+EUCLIDEAN_PER_ROW = with_own_pairs(EUCLIDEAN)
 
 # The shortest lengths of which 1/length, and in float64 length² too, stays in the range of the dtype.
 _SHORTEST = {FLOAT32: 1.2e-38, FLOAT64: 1.5e-154}
@@ -27,20 +31,36 @@ def least_square(eps: float, dtype: DType) -> float:
 def lengths(x: Array, p: float, axes: Ints) -> Array:
     """The p-norms of x over `axes` in float64, for any p but 2, which the kernels know."""
     if p == 1:
-        return moments(PER_ROW, axes, np.abs(x)).mean * elements(tuple(x.shape[i] for i in axes))
+        return _sum(np.abs(x), axes)
     largest: Array = np.abs(np.maximum(np.max(x, axes), -np.min(x, axes)).astype(np.float64))
     if p == math.inf:
         return largest
     # As shares of the largest, whose powers neither overflow nor vanish.
     unit = np.where((largest > 0) & (largest < math.inf), largest, 1.0)
     shares = np.abs(x.astype(np.float64)) / np.expand_dims(unit, axes)
-    powers = np.power(shares, p, out=shares)
-    return np.asarray(unit * np.sum(powers, axes) ** (1 / p))
+    return unit * _sum(np.power(shares, p, out=shares), axes) ** (1 / p)
+
+
+def _sum(x: Array, axes: Ints) -> Array:
+    """Σ x, to the last digits, and on all threads."""
+    return moments(PER_ROW, axes, x).mean * elements(tuple(x.shape[i] for i in axes))
 
 
 def scaled(x: Array, axes: Ints, factor: Array, out: Array | None = None) -> Array:
     """x times a factor for each row."""
     return apply(MEAN_SQUARE_PER_ROW, axes, x, unmoved(factor.shape), factor, out=out)
+
+
+def checked(length: Any, x: Array, axes: Ints) -> Array:
+    """The lengths that a forward call returned."""
+    return _checks.parameter(
+        length, "norm", rows_of(x, axes), FLOAT64, "that of what the forward call returned"
+    )
+
+
+def rows_of(x: Array, axes: Ints) -> Ints:
+    """The shape of what there is one of for each row."""
+    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
 
 
 class Projection(NamedTuple):
@@ -50,25 +70,34 @@ class Projection(NamedTuple):
     product: Array  # Σ dy·x·scale
     pull: Array  # of the slope of the length, in dx; 0 where eps stands in the length's place
 
-
-def projection(dy: Array, x: Array, length: Any, axes: Ints, eps: float) -> Projection:
-    """The sums of a backward call, whose `length` is as the forward call returned it."""
-    shape = MEAN_SQUARE_PER_ROW.shared(x.shape, axes).parameters
-    length = _checks.parameter(length, "norm", shape, FLOAT64, "that of what the forward call returned")
-    scale = 1 / np.maximum(length, eps)
-    product = sums(MEAN_SQUARE_PER_ROW, axes, dy, x, np.zeros_like(scale), scale).of_product
-    return Projection(scale, product, np.where(length < eps, 0.0, -scale * product))
+    @classmethod
+    def of(cls, dy: Array, x: Array, length: Array, axes: Ints, eps: float) -> Projection:
+        scale = 1 / np.maximum(length, eps)
+        product = sums(MEAN_SQUARE_PER_ROW, axes, dy, x, np.zeros_like(scale), scale).of_product
+        return cls(scale, product, np.where(length < eps, 0.0, -scale * product))
 
 
-def euclidean_gradient(dy: Array, x: Array, axes: Ints, found: Projection, factor: float) -> Array:
-    """dx of factor·x/max(‖x‖, eps)."""
-    scale, nothing = found.scale, np.zeros_like(found.scale)
-    terms = factor * scale, factor * found.pull, nothing
-    return gradient(MEAN_SQUARE_PER_ROW, axes, dy, x, nothing, scale, terms)
+def euclidean_gradient(
+    dy: Array, x: Array, length: Array, axes: Ints, eps: float, factor: float = 1.0
+) -> tuple[Array, Array]:
+    """dx of factor·x/max(‖x‖, eps), and Σ dy·x/max(‖x‖, eps) for each row."""
+    weight = np.full(length.shape, factor, computed(x.dtype))
+    if not np.any(length < eps):  # one trip
+        norm, needs = EUCLIDEAN_PER_ROW, (True, True, False)
+        found = backward(
+            norm, axes, dy, x, None, np.asarray(1 / length), weight, None, None, needs, into=FLOAT64
+        )
+        assert found.dx is not None and found.dweight is not None
+        return found.dx, found.dweight
+    scale, product, pull = Projection.of(dy, x, length, axes, eps)
+    nothing = np.zeros_like(scale)
+    terms = factor * scale, factor * pull, nothing
+    return gradient(MEAN_SQUARE_PER_ROW, axes, dy, x, nothing, scale, terms), product
 
 
-def gradient_by_slope(dy: Array, x: Array, length: Array, p: float, axes: Ints, found: Projection) -> Array:
-    """dx of x/max(length, eps) for any p, in float64 until it is rounded."""
+def gradient_by_slope(dy: Array, x: Array, length: Array, p: float, axes: Ints, eps: float) -> Array:
+    """dx of x/max(‖x‖, eps) for any p, in float64 until it is rounded."""
+    found = Projection.of(dy, x, length, axes, eps)
     scale, pull, whole = (np.expand_dims(a, axes) for a in (found.scale, found.pull, length))
     values = x.astype(np.float64)
     size = np.abs(values)

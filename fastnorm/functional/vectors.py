@@ -10,10 +10,17 @@ from .. import _checks
 from .._floats import computed
 from . import _forward
 from ._forward import Array
-from ._lengths import euclidean_gradient, gradient_by_slope, least_square, lengths, projection, scaled
-from ._roles import EUCLIDEAN, with_own_pairs
-
-_EUCLIDEAN_PER_ROW = with_own_pairs(EUCLIDEAN)
+from ._lengths import (
+    EUCLIDEAN_PER_ROW,
+    checked,
+    euclidean_gradient,
+    gradient_by_slope,
+    least_square,
+    lengths,
+    rows_of,
+    scaled,
+)
+from ._roles import EUCLIDEAN
 
 
 def normalize(
@@ -75,13 +82,13 @@ def normalize(
     if p == 2:
         least = least_square(eps, x.dtype)
         y, found = _forward.normalize(EUCLIDEAN, axis, x, None, None, least, None, out, return_norm)
-        return y if found is None else (y, np.sqrt(found.variance))
+        return y if found is None else (y, np.asarray(np.sqrt(found.variance)))
     axes = _checks.axes(axis, x.shape)
     out = _checks.result(out, "out", x)
     with np.errstate(all="ignore"):  # as in the kernels
         norm = lengths(x, p, axes)
         y = scaled(x, axes, 1 / np.maximum(norm, eps), out)
-    return (y, norm) if return_norm else y
+    return (y, np.asarray(norm)) if return_norm else y
 
 
 def normalize_backward(
@@ -129,11 +136,12 @@ def normalize_backward(
     """
     x, p, eps = _checks.array(x, "x"), _checks.order(p), _checks.least(eps)
     dy, axes = _checks.like(dy, "dy", x), _checks.axes(axis, x.shape)
+    norm = checked(norm, x, axes)
     with np.errstate(all="ignore"):
-        found = projection(dy, x, norm, axes, eps)
         if p == 2:
-            return euclidean_gradient(dy, x, axes, found, 1.0)
-        return gradient_by_slope(dy, x, norm, p, axes, found)
+            dx, _ = euclidean_gradient(dy, x, norm, axes, eps)
+            return dx
+        return gradient_by_slope(dy, x, norm, p, axes, eps)
 
 
 class ScaleGradients(NamedTuple):
@@ -193,10 +201,10 @@ def scale_norm(
            [ 0., 10.]], dtype=float32)
     """
     x, factor, eps = _checks.array(x, "x"), _checks.scalar(g, "g"), _checks.least(eps)
-    shape, least = _EUCLIDEAN_PER_ROW.shared(x.shape, axis).parameters, least_square(eps, x.dtype)
-    weight = np.full(shape, factor, computed(x.dtype))
-    y, found = _forward.normalize(_EUCLIDEAN_PER_ROW, axis, x, weight, None, least, None, out, return_norm)
-    return y if found is None else (y, np.sqrt(found.variance))
+    axes, least = _checks.axes(axis, x.shape), least_square(eps, x.dtype)
+    weight = np.full(rows_of(x, axes), factor, computed(x.dtype))
+    y, found = _forward.normalize(EUCLIDEAN_PER_ROW, axes, x, weight, None, least, None, out, return_norm)
+    return y if found is None else (y, np.asarray(np.sqrt(found.variance)))
 
 
 def scale_norm_backward(
@@ -249,8 +257,6 @@ def scale_norm_backward(
     x, factor, eps = _checks.array(x, "x"), _checks.scalar(g, "g"), _checks.least(eps)
     dy, axes = _checks.like(dy, "dy", x), _checks.axes(axis, x.shape)
     with np.errstate(all="ignore"):
-        found = projection(dy, x, norm, axes, eps)
-        dg = np.full(
-            np.shape(g), np.sum(found.product), g.dtype if isinstance(g, np.ndarray) else computed(x.dtype)
-        )
-        return ScaleGradients(euclidean_gradient(dy, x, axes, found, factor), dg)
+        dx, products = euclidean_gradient(dy, x, checked(norm, x, axes), axes, eps, factor)
+        dtype = g.dtype if isinstance(g, np.ndarray) else computed(x.dtype)
+        return ScaleGradients(dx, np.full(np.shape(g), np.sum(products), dtype))

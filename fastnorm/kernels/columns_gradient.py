@@ -25,6 +25,7 @@ from .job import (
     reduced,
     slot,
     start,
+    sums_squares,
     walks_of,
 )
 from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
@@ -208,7 +209,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
     weight = pair[0]
     dweight, dbias, parameters = gradients
     along, fold, by_row = job[AFFINE + ALONG], job[COUNTS + FOLD], by_segment(job)
-    count = np.float64(reduced(job) * fold)
+    count = 1.0 if sums_squares(job) else np.float64(reduced(job) * fold)
     constant, second_moment = job[OPTIONS + CONSTANT] != 0, job[OPTIONS + SECOND_MOMENT] != 0
     # A single element always normalizes to 0, and its dx is exactly 0.
     alone = count == 1 and not constant and not second_moment

@@ -16,6 +16,7 @@ from .job import (
     SECOND_MOMENT,
     STREAMING,
     by_segment,
+    count_of,
     place,
     reduced,
     slot,
@@ -170,7 +171,7 @@ def group_means(sums, parts, pair, walks, gradients, job, b):
     weight = pair[0]
     dweight, dbias, line = gradients
     shared = job[AFFINE + ALONG] == 0
-    count = np.float64(reduced(job) * job[COUNTS + LENGTH])
+    count = count_of(job)
     per_segment = parts // reduced(job) if by_segment(job) else parts
     drift = 0.0
     if is_double(weight) and job[OPTIONS + CONSTANT] == 0 and job[OPTIONS + SECOND_MOMENT] == 0:
