@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import FLOAT64, DType, cast, computed
+from .._floats import FLOAT64, cast, computed
 from .._layout import Ints, Plan, elements
 from .._threads import SERIAL_ELEMENTS
 from ..kernels import columns_backward, rows_backward
@@ -50,12 +50,8 @@ def backward(
     needs: tuple[bool, bool, bool],
     *,
     constant: bool = False,
-    into: DType | None = None,
 ) -> Gradients:
-    """dx, dweight, dbias of a norm; mean is None where its one statistic is E[x²]; `constant` statistics are not x's own.
-
-    `into` is the dtype of dweight and dbias where it is not weight's.
-    """
+    """dx, dweight, dbias of a norm; mean is None where its one statistic is E[x²]; `constant` statistics are not x's own."""
     flow = "backward of a constant" if constant else "backward"
     key, call = recall(flow, norm, argument, needs, activation, x, weight, bias)
     at = None
@@ -85,7 +81,7 @@ def backward(
         arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
     weight, bias = call.pair(weight, bias)
     mean = _NO_MEAN if mean is None else call.statistic(mean)
-    sums, dtype = np.zeros((2, *call.gradients)), dtype if into is None else into
+    sums = np.zeros((2, *call.gradients))
     call.kernel(*arrays, weight, bias, mean, call.statistic(rstd), sums, call.job, 1)
     if at is not None:
         dx = at.given_back()[0] if needs[0] else None

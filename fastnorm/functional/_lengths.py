@@ -83,10 +83,8 @@ def euclidean_gradient(
     """dx of factor·x/max(‖x‖, eps), and Σ dy·x/max(‖x‖, eps) for each row."""
     weight = np.full(length.shape, factor, computed(x.dtype))
     if not np.any(length < eps):  # one trip
-        norm, needs = EUCLIDEAN_PER_ROW, (True, True, False)
-        found = backward(
-            norm, axes, dy, x, None, np.asarray(1 / length), weight, None, None, needs, into=FLOAT64
-        )
+        rstd, needs = np.asarray(1 / length), (True, True, False)
+        found = backward(EUCLIDEAN_PER_ROW, axes, dy, x, None, rstd, weight, None, None, needs)
         assert found.dx is not None and found.dweight is not None
         return found.dx, found.dweight
     scale, product, pull = Projection.of(dy, x, length, axes, eps)

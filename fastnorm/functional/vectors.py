@@ -259,4 +259,4 @@ def scale_norm_backward(
     with np.errstate(all="ignore"):
         dx, products = euclidean_gradient(dy, x, checked(norm, x, axes), axes, eps, factor)
         dtype = g.dtype if isinstance(g, np.ndarray) else computed(x.dtype)
-        return ScaleGradients(dx, np.full(np.shape(g), np.sum(products), dtype))
+        return ScaleGradients(dx, np.full(np.shape(g), np.sum(products, dtype=np.float64), dtype))
