@@ -121,15 +121,48 @@ def running(value: Any, name: str, channels: int, why: str, written: bool) -> Ar
     return value
 
 
+def number(value: Any, name: str, example: str) -> float:
+    """A finite number."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number such as {example}") from None
+    if not math.isfinite(result):
+        raise ValueError(f"{name} is {value!r}, expected a finite number, such as {example}")
+    return result
+
+
 def eps(value: Any) -> float:
     """A number to add to a variance; below 0 it leaves NaN where the sum is negative, as in PyTorch."""
+    return number(value, "eps", "1e-5")
+
+
+def least(value: Any) -> float:
+    """The least that a length counts for."""
+    result = number(value, "eps", "1e-12")
+    if result < 0:
+        raise ValueError(f"eps is {value!r}, expected a number of at least 0, such as 1e-12")
+    return result
+
+
+def order(value: Any) -> float:
+    """The p of a p-norm: a positive number, or infinity."""
     try:
-        number = float(value)
+        p = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"eps is {value!r}, expected a number such as 1e-5") from None
-    if not math.isfinite(number):
-        raise ValueError(f"eps is {value!r}, expected a finite number, such as 1e-5")
-    return number
+        raise TypeError(f"p is {value!r}, expected a number such as 2") from None
+    if not p > 0:
+        raise ValueError(f"p is {value!r}, expected a positive number, such as 2 or float('inf')")
+    return p
+
+
+def scalar(value: Any, name: str) -> float:
+    """A parameter that is one number: a float, or an array of one."""
+    if not isinstance(value, np.ndarray):
+        return number(value, name, "1.0")
+    if value.size != 1:
+        raise ValueError(f"{name} has shape {value.shape}, expected (): one number")
+    return float(parameter(value, name, value.shape, FLOAT64, "one number").item())
 
 
 def momentum(value: Any) -> float:
