@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +112,7 @@ def cosine_norm_backward(
     given = x = _checks.array(x, "x")
     own = weight
     x, weight, least = _checked(x, weight, eps)
-    dy = _checks.like(dy, "dy", np.empty((*given.shape[:-1], len(weight)), given.dtype), "the result")
+    dy = _checks.like(dy, "dy", np.empty((*given.shape[:-1], len(weight)), given.dtype), "y")
     g = _matrix(dy).astype(x.dtype, copy=False)
     of_x, of_weight = _unit(x, centered, least), _unit(weight, centered, least)
     dx = _gradient((g @ of_weight.rows).reshape(x.shape), of_x, centered)
@@ -160,4 +161,4 @@ def _gradient(g: Array, unit: _Unit, centered: bool) -> Array:
 
 
 def _matrix(x: Array) -> Array:
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
