@@ -127,11 +127,15 @@ def test_eps_takes_the_place_of_a_smaller_norm(centered, rng):
 def test_nan_stays_in_its_row(rng):
     x, weight = rng.standard_normal((4, 6)).astype(f32), rng.standard_normal((3, 6)).astype(f32)
     right = cosine_norm(x, weight), cosine_norm_backward(np.ones((4, 3), f32), x, weight).dx
-    x[1, 2] = np.nan
-    wrong = cosine_norm(x, weight), cosine_norm_backward(np.ones((4, 3), f32), x, weight).dx
-    for y, with_nan in zip(right, wrong, strict=True):
-        assert np.isnan(with_nan[1]).all()
-        np.testing.assert_array_equal(np.delete(with_nan, 1, 0), np.delete(y, 1, 0))
+    for value in (np.nan, np.inf):
+        x[1, 2] = value
+        wrong = cosine_norm(x, weight), cosine_norm_backward(np.ones((4, 3), f32), x, weight).dx
+        for y, with_nan in zip(right, wrong, strict=True):
+            assert np.isnan(with_nan[1]).all()
+            np.testing.assert_array_equal(np.delete(with_nan, 1, 0), np.delete(y, 1, 0))
+    dy = np.ones((4, 3), f32)
+    dy[1, 1] = np.inf
+    assert not np.isfinite(cosine_norm_backward(dy, x, weight).dx[1]).any()
 
 
 @either

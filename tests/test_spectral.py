@@ -202,6 +202,13 @@ def test_without_a_singular_value_as_in_torch():
         np.testing.assert_array_equal(v, module._v)
 
 
+def test_infinite_gradients_are_not_warned_of(rng):
+    w, dy = rng.standard_normal((4, 6)).astype(f32), np.ones((4, 6), f32)
+    dy[1, 2] = np.inf
+    u, v = np.eye(4)[0], np.eye(6)[0]
+    assert not np.isfinite(spectral_norm_backward(dy, w, u, v, 2.0)[1, 2])
+
+
 def test_nothing_moves_where_the_call_fails(rng, monkeypatch):
     w = rng.standard_normal((4, 6)).astype(f32)
     u, v = vectors(w, 0, rng)

@@ -65,7 +65,7 @@ def cosine_norm(x: Array, weight: Array, *, centered: bool = False, eps: float =
     """
     given = x = _checks.array(x, "x")
     x, weight, least = _checked(x, weight, eps)
-    y = _matrix(_unit(x, centered, least).rows) @ _unit(weight, centered, least).rows.T
+    y = _product(_matrix(_unit(x, centered, least).rows), _unit(weight, centered, least).rows.T)
     return cast(y, given.dtype, copy=False).reshape(*given.shape[:-1], len(weight))
 
 
@@ -76,8 +76,8 @@ def cosine_norm_backward(
 
     .. math:: dx = \frac{g - \hat x \, (g \cdot \hat x)}{\lVert x \rVert}, \quad g = \sum_j dy_j \, \hat w_j
 
-    and dw likewise; where a norm is below eps, which then is a constant in its place, without the second term. Centered, g
-    loses its mean.
+    and dw likewise; where a norm is below eps, which then is a constant in its place, without the second term. Centered, it is
+    the same: g has no mean to lose, being made of rows without one.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def cosine_norm_backward(
     dy = _checks.like(dy, "dy", np.empty((*given.shape[:-1], len(weight)), given.dtype), "y")
     g = _matrix(dy).astype(x.dtype, copy=False)
     of_x, of_weight = _unit(x, centered, least), _unit(weight, centered, least)
-    dx = _gradient((g @ of_weight.rows).reshape(x.shape), of_x, centered)
-    dweight = _gradient(g.T @ _matrix(of_x.rows), of_weight, centered)
+    dx = _gradient(_product(g, of_weight.rows).reshape(x.shape), of_x)
+    dweight = _gradient(_product(g.T, _matrix(of_x.rows)), of_weight)
     if dx.dtype != given.dtype:
         dx = store(dx, np.empty_like(given))
     return CosineGradients(dx.reshape(given.shape), cast(dweight, own.dtype, copy=False))
@@ -145,19 +145,25 @@ class _Unit(NamedTuple):
 def _unit(x: Array, centered: bool, eps: float) -> _Unit:
     norm = PER_ROW if centered else MEAN_SQUARE_PER_ROW
     found = moments(norm, -1, x)
-    length = np.sqrt(found.variance * x.shape[-1])
-    constant, length = length < eps, np.maximum(length, eps)
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):
+        length = np.sqrt(found.variance * x.shape[-1])
+        constant, length = length < eps, np.maximum(length, eps)
         return _Unit(apply(norm, -1, x, found._replace(variance=np.square(length))), 1 / length, constant)
 
 
-def _gradient(g: Array, unit: _Unit, centered: bool) -> Array:
+def _gradient(g: Array, unit: _Unit) -> Array:
     """The gradient of what became unit rows, from that of these."""
     nothing, one = np.zeros_like(unit.scale), np.ones_like(unit.scale)
-    found = sums(PER_ROW, -1, g, unit.rows, nothing, one)
-    of_rows = np.where(unit.constant, 0, -unit.scale * found.of_product)
-    of_one = -unit.scale * found.of_g / g.shape[-1] if centered else nothing
-    return gradient(PER_ROW, -1, g, unit.rows, nothing, one, (unit.scale, of_rows, of_one))
+    product = sums(PER_ROW, -1, g, unit.rows, nothing, one).of_product
+    with np.errstate(all="ignore"):
+        of_rows = np.where(unit.constant, 0, -unit.scale * product)
+    return gradient(PER_ROW, -1, g, unit.rows, nothing, one, (unit.scale, of_rows, nothing))
+
+
+def _product(a: Array, b: Array) -> Array:
+    """a @ b by BLAS; infinities become NaN without a word, as in the kernels."""
+    with np.errstate(all="ignore"):
+        return np.asarray(a @ b)
 
 
 def _matrix(x: Array) -> Array:

@@ -152,7 +152,9 @@ def spectral_norm_backward(dy: Array, w: Array, u: Array, v: Array, sigma: float
     dy = dy if dy.strides == w.strides else store(dy, np.empty_like(w))
     each = np.moveaxis(v.astype(dtype).reshape(1, *at.lengths), 0, at.axis)
     inner = sums(PER_ROW, at.everywhere, dy, w, np.zeros(()), over).of_product
-    terms = -inner * over * u, np.full(at.rows, over), np.zeros(at.rows)
+    with np.errstate(all="ignore"):
+        of_v = -inner * over * u
+    terms = of_v, np.full(at.rows, over), np.zeros(at.rows)
     known = np.zeros(at.rows), np.ones(at.rows)
     return gradient(PER_ROW, at.along, np.broadcast_to(each, w.shape), dy, *known, terms)
 

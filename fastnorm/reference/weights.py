@@ -110,8 +110,8 @@ def cosine_norm_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike, *, cent
 
     def through(g: Array, a: Array) -> Array:
         a_hat, norm = _unit(a, centered, eps)
-        da = np.where(norm > eps, g - a_hat * (g * a_hat).sum(-1, keepdims=True), g) / norm
-        return da - da.mean(-1, keepdims=True) if centered else da
+        da: Array = np.where(norm > eps, g - a_hat * (g * a_hat).sum(-1, keepdims=True), g) / norm
+        return da  # centered, its mean is 0, as are those of all unit rows
 
     dx = through(dy @ _unit(weight, centered, eps)[0], x)
     flat = _unit(x, centered, eps)[0].reshape(-1, x.shape[-1])
