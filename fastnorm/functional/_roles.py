@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .. import _checks
 from .._layout import Ints, Roles, elements
+from ..kernels.job import SUM_OF_SQUARES
 
 
 class Shared(NamedTuple):
@@ -28,10 +29,13 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A norm as data: (shape of x, the norm's own argument) -> its answers, and what it makes of them."""
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and what it makes of them.
+
+    A second moment of `SUM_OF_SQUARES` is Σ x²; eps is then not added to it, but the least that it counts for.
+    """
 
     shared: Callable[[Ints, Any], Shared]
-    second_moment: bool = False  # is its one statistic E[x²]?
+    second_moment: int = False  # is its one statistic E[x²]?
     centred: bool = True  # is the mean, which the variance is about, subtracted from x?
 
 
@@ -117,6 +121,7 @@ def elements_per_statistic(shape: Ints, roles: Roles) -> int:
 
 LAYER = Norm(trailing)
 RMS = Norm(trailing, second_moment=True)
+EUCLIDEAN = Norm(trailing, second_moment=SUM_OF_SQUARES)
 BATCH = Norm(per_channel)
 INSTANCE = Norm(per_sample_and_channel)
 ADAPTIVE_LAYER = Norm(trailing_of_sample)

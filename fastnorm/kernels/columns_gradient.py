@@ -27,6 +27,7 @@ from .job import (
     reduced,
     slot,
     start,
+    sums_squares,
     walks_of,
 )
 from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
@@ -213,7 +214,7 @@ def finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradie
     weight = pair[0]
     dweight, dbias, parameters = gradients
     along, fold, by_row = job[AFFINE + ALONG], job[COUNTS + FOLD], by_segment(job)
-    count = np.float64(reduced(job) * fold)
+    count = 1.0 if sums_squares(job) else np.float64(reduced(job) * fold)
     constant, second_moment = job[OPTIONS + CONSTANT] != 0, job[OPTIONS + SECOND_MOMENT] != 0
     uncentred, at = job[UNCENTRED] != 0, b * job[COUNTS + LENGTH] + low
     mean_of, rstd = moved(statistics[0], at), moved(statistics[1], at)

@@ -19,6 +19,7 @@ from .job import (
     beyond,
     by_segment,
     centre_of,
+    count_of,
     place,
     reduced,
     slot,
@@ -175,7 +176,7 @@ def group_means(sums, parts, pair, walks, statistic, gradients, job, b):
     weight = pair[0]
     dweight, dbias, line = gradients
     shared = job[AFFINE + ALONG] == 0
-    count = np.float64(reduced(job) * job[COUNTS + LENGTH])
+    count = count_of(job)
     per_segment = parts // reduced(job) if by_segment(job) else parts
     more = beyond(job, statistic[0], statistic[2])
     drift = 0.0

@@ -56,7 +56,8 @@ class ConditionalLayer(Layer):
         RuntimeError
             If the last call was not in training, or there was none.
         """
-        dx, *gradients = self._backward(dy, self._training_call(), (True, True, True))
+        saved = self._kept("y = layer(x, weight, bias)", "layer.backward(dy)")
+        dx, *gradients = self._backward(dy, saved, (True, True, True))
         given = zip(("weight", "bias"), self._pair, gradients, strict=True)
         self.grads = {name: gradient for name, array, gradient in given if array is not None}
         return dx  # type: ignore[no-any-return]
