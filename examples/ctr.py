@@ -118,6 +118,10 @@ class Recipe(NamedTuple):
     perceptron: Norm
 
 
+def no_norm(width: int) -> list[Any]:
+    return []
+
+
 def of(layer: type) -> Norm:
     return lambda width: [layer(width)]
 
@@ -131,8 +135,9 @@ def by_sample(layer: type) -> Recipe:
 
 
 RECIPES = {
-    "none": Recipe(*[lambda width: []] * 3),
-    "batch norm": Recipe(*[of(BatchNorm)] * 3),
+    "none": Recipe(no_norm, no_norm, no_norm),
+    "batch norm": Recipe(of(BatchNorm), of(BatchNorm), of(BatchNorm)),
+    "batch norm, numbers only": Recipe(of(BatchNorm), no_norm, no_norm),
     "layer norm": by_sample(LayerNorm),
     "simple layer norm": by_sample(SimpleLayerNorm),
     "variance-only layer norm": by_sample(VarianceOnlyLayerNorm),
