@@ -129,6 +129,17 @@ def eps(value: Any) -> float:
     return number
 
 
+def at_least(value: Any, name: str, least: float) -> float:
+    """A number that is no less; it may be infinite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number of at least {least}") from None
+    if not number >= least:
+        raise ValueError(f"{name} is {value!r}, expected at least {least}")
+    return number
+
+
 def momentum(value: Any) -> float:
     """The share of the new statistics in running ones; outside 0 to 1 it extrapolates, as in PyTorch."""
     if value is None:

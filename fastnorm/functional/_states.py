@@ -96,9 +96,9 @@ def merged(a: State, b: State) -> State:
     with np.errstate(all="ignore"):  # of infinities, and of NaN
         delta = (b.mean - a.mean) + (b.mean_rest - a.mean_rest)
         move = delta * (b.counts / np.maximum(counts, 1))
-        mean, of_mean = _add_exactly(a.mean, move)
-        within, of_within = _add_exactly(a.m2, b.m2)
-        m2, of_m2 = _add_exactly(within, delta * move * a.counts)
+        mean, of_mean = add_exactly(a.mean, move)
+        within, of_within = add_exactly(a.m2, b.m2)
+        m2, of_m2 = add_exactly(within, delta * move * a.counts)
         m2_rest = (a.m2_rest + b.m2_rest) + (of_within + of_m2)
     merged = State(counts, mean, a.mean_rest + of_mean, m2, m2_rest)
     for state, other in ((a, b), (b, a)):
@@ -108,7 +108,7 @@ def merged(a: State, b: State) -> State:
     return merged
 
 
-def _add_exactly(a: Array, b: Array) -> tuple[Array, Array]:
+def add_exactly(a: Array, b: Array) -> tuple[Array, Array]:
     """a + b, and what its rounding takes."""
     total = a + b
     back = total - a

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _checks
-from .._layout import elements
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
-from ._roles import BATCH, Norm, Shared, elements_per_statistic
+from ._roles import BATCH, BATCH_IN_TRAINING
 from ._running import Update, as_statistics
 
 
@@ -83,21 +82,10 @@ def batch_norm(
         y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
         return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
-    y, statistics = normalize(_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update)
+    y, statistics = normalize(
+        BATCH_IN_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update
+    )
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
-
-
-def _shared_in_training(shape: tuple[int, ...], layout: Any) -> Shared:
-    """The roles of batch norm, for a batch that has a variance."""
-    shared = BATCH.shared(shape, layout)
-    if elements_per_statistic(shape, shared.roles) == 1 and elements(shape) > 0:
-        raise ValueError(
-            f"x has one value per channel (shape {shape}), expected more in training: their variance is 0"
-        )
-    return shared
-
-
-_TRAINING = Norm(_shared_in_training)
 
 
 def batch_norm_backward(
