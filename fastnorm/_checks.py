@@ -58,7 +58,8 @@ def result(value: Any, name: str, x: Array) -> Array | None:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {x.dtype}, the dtype of x")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written to")
-    if any(stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)):
+    shared = (stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True))
+    if value.size and any(shared):
         raise ValueError(
             f"{name} is broadcast (has a stride of 0), expected an array with a place for every element"
         )
