@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
-from ._backward import backward
+from . import _grid
 from ._forward import Array, standardize
 from ._roles import BATCH
 from ._running import as_statistics, checked
@@ -115,12 +115,12 @@ def frozen_batch_norm_backward(
     shared = BATCH.shared(like.shape, layout)
     running = checked(running_mean, running_var, shared, False, like, None)
     if activation is not None:
+        weight, bias = _checks.affine_pair(weight, bias, shared.parameters, like.dtype, shared.why)
         mean, rstd = as_statistics(running.mean, running.var, _checks.eps(eps))
-        only_x = (True, False, False)
-        dx, _, _ = backward(
-            BATCH, layout, dy, like, mean, rstd, weight, bias, activation, only_x, constant=True
+        terms = rstd, np.zeros_like(rstd), np.zeros_like(rstd)
+        return _grid.gradient(
+            _grid.PER_CHANNEL, layout, dy, like, mean, rstd, terms, weight, bias, activation=activation
         )
-        return dx  # type: ignore[return-value] # it is needed, so it is there
     # What scales dy is inference without means and bias.
     out = None if dy.strides == like.strides else np.empty_like(like)
     none = np.zeros_like(running.mean)
