@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .standardizer import Standardizer
+    from .standardizer import Standardizer as Standardizer
 
 
 def __getattr__(name: str) -> Any:
