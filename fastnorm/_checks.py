@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from functools import lru_cache
 from typing import Any
 
@@ -34,31 +35,36 @@ def array(value: Any, name: str) -> Array:
     return np.asarray(value)
 
 
-def like(value: Any, name: str, x: Array) -> Array:
-    """An input of x's shape and dtype."""
+def like(value: Any, name: str, x: Array, of: str = "x") -> Array:
+    """An input of x's shape and dtype; `of` is what x is called."""
     result = array(value, name)
     if result.shape != x.shape:
-        raise ValueError(f"{name} has shape {result.shape}, expected {x.shape}, the shape of x")
+        raise ValueError(f"{name} has shape {result.shape}, expected {x.shape}, the shape of {of}")
     if result.dtype != x.dtype:
         raise TypeError(
-            f"{name} has dtype {result.dtype}, expected {x.dtype}, the dtype of x: {name}.astype(x.dtype)"
+            f"{name} has dtype {result.dtype}, expected {x.dtype}, the dtype of {of}: {name}.astype({of}.dtype)"
         )
     return result
 
 
-def result(value: Any, name: str, x: Array) -> Array | None:
-    """An array of x's shape and dtype to write to, or None."""
+def result(value: Any, name: str, x: Array, of: str = "x") -> Array | None:
+    """An array of x's shape and dtype to write to, or None; `of` is what x is called."""
     if value is None:
         return None
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array like np.empty_like(x)")
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a NumPy array like np.empty_like({of})"
+        )
     if value.shape != x.shape:
-        raise ValueError(f"{name} has shape {value.shape}, expected {x.shape}, the shape of x")
+        raise ValueError(f"{name} has shape {value.shape}, expected {x.shape}, the shape of {of}")
     if value.dtype.newbyteorder("=") != x.dtype:
-        raise TypeError(f"{name} has dtype {value.dtype}, expected {x.dtype}, the dtype of x")
+        raise TypeError(f"{name} has dtype {value.dtype}, expected {x.dtype}, the dtype of {of}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written to")
-    if any(stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)):
+    broadcast = (
+        stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)
+    )
+    if value.size and any(broadcast):
         raise ValueError(
             f"{name} is broadcast (has a stride of 0), expected an array with a place for every element"
         )
@@ -118,12 +124,28 @@ def running(value: Any, name: str, channels: int, why: str, written: bool) -> Ar
     return value
 
 
+def real(value: Any, name: str, such_as: str) -> float:
+    """A number, NaN and infinities among them."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number such as {such_as}") from None
+
+
+def count(name: str, value: Any) -> int:
+    """A positive int."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an int") from None
+    if number < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
+    return number
+
+
 def number(value: Any, name: str, example: str) -> float:
     """A finite number."""
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number such as {example}") from None
+    result = real(value, name, example)
     if not math.isfinite(result):
         raise ValueError(f"{name} is {value!r}, expected a finite number, such as {example}")
     return result
@@ -144,10 +166,7 @@ def least(value: Any) -> float:
 
 def order(value: Any) -> float:
     """The p of a p-norm: a positive number, or infinity."""
-    try:
-        p = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"p is {value!r}, expected a number such as 2") from None
+    p = real(value, "p", "2")
     if not p > 0:
         raise ValueError(f"p is {value!r}, expected a positive number, such as 2 or float('inf')")
     return p
@@ -188,30 +207,38 @@ def activation(value: Any, codes: dict[str | None, int]) -> int:
         raise ValueError(f"activation is {value!r}, expected one of {known}") from None
 
 
-def axes(axis: Any, shape: Ints) -> Ints:
-    """The normalized axes, in the order of the array."""
+def indices(value: Any, name: str, shape: Ints, of: str) -> Ints:
+    """Axes by number, each once, in the order of the array, which is called `of`."""
     ndim = len(shape)
-    if ndim == 0:
-        raise ValueError("x has no axes (shape ()), expected at least one to normalize over: x[np.newaxis]")
-    given = axis if isinstance(axis, tuple) else (axis,)
-    for value in given:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"axis is {axis!r}, expected an integer or a tuple of them")
-        if not -ndim <= value < ndim:
+    given = value if isinstance(value, tuple) else (value,)
+    for axis in given:
+        if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+            raise TypeError(f"{name} is {value!r}, expected an integer or a tuple of them")
+        if not -ndim <= axis < ndim:
             raise ValueError(
-                f"axis is {axis!r}, expected from {-ndim} to {ndim - 1}: x has {ndim} axes (shape {shape})"
+                f"{name} is {value!r}, expected from {-ndim} to {ndim - 1}: {of} has {ndim} axes (shape {shape})"
             )
-    found = sorted(int(value) % ndim for value in given)
+    found = sorted(int(axis) % ndim for axis in given)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name} is {value!r}, which names an axis twice: {of} has {ndim} axes")
+    return tuple(found)
+
+
+def axes(axis: Any, shape: Ints, of: str = "x") -> Ints:
+    """The normalized axes, in the order of the array; `of` is what it is called."""
+    if not shape:
+        raise ValueError(
+            f"{of} has no axes (shape ()), expected at least one to normalize over: {of}[np.newaxis]"
+        )
+    found = indices(axis, "axis", shape, of)
     if not found:
         raise ValueError("axis is (), expected at least one axis to normalize over")
-    if len(set(found)) < len(found):
-        raise ValueError(f"axis is {axis!r}, which names an axis twice: x has {ndim} axes")
     lengths = [shape[i] for i in found]
     if 0 in lengths:
         raise ValueError(
-            f"x has shape {shape}, with no element along the normalized axis {axis!r}: nothing to average"
+            f"{of} has shape {shape}, with no element along the normalized axis {axis!r}: nothing to average"
         )
-    return tuple(found)
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -249,6 +276,49 @@ def num_groups(value: Any, channels: int) -> int:
             f"num_groups is {value}, expected a divisor of {channels}, the number of channels of x"
         )
     return int(value)
+
+
+def mask(value: Any, shape: Ints, why: str) -> Array:
+    """A boolean array, True where a position is valid, that can be broadcast to `shape`."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.bool_:
+        found = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else f"type {type(value).__name__}"
+        raise TypeError(f"mask has {found}, expected a boolean NumPy array, True where a position is valid")
+    ndim = len(shape)
+    padded = (1,) * (ndim - value.ndim) + value.shape
+    if value.ndim > ndim or any(a not in (1, b) for a, b in zip(padded, shape, strict=True)):
+        raise ValueError(
+            f"mask has shape {value.shape}, expected one that can be broadcast to {shape}: {why}"
+        )
+    return value
+
+
+def lengths(value: Any, samples: int, most: int) -> Array:
+    """How many positions of each sample are valid."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"lengths has dtype {found.dtype}, expected integers, one for each sample")
+    if found.shape != (samples,):
+        raise ValueError(f"lengths has shape {found.shape}, expected ({samples},): one for each sample of x")
+    if samples and not (found.min() >= 0 and found.max() <= most):
+        raise ValueError(
+            f"lengths has values from {found.min()} to {found.max()}, expected 0 to {most}, the length of x"
+        )
+    return found
+
+
+def offsets(value: Any, total: int) -> Array:
+    """Where each of the packed sequences begins, and the last one ends, as attention libraries pass it."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+        raise TypeError(
+            f"cu_seqlens is {found.ndim}-dimensional of {found.dtype}, expected integers in one dimension"
+        )
+    if found.size == 0 or found[0] != 0 or found[-1] != total or np.any(found[1:] < found[:-1]):
+        raise ValueError(
+            f"cu_seqlens is {np.array2string(found, threshold=6)}, expected offsets that begin with 0, never fall, and end "
+            f"with {total}, the positions of x"
+        )
+    return found.astype(np.int64)
 
 
 def overlap(a: Array, b: Array) -> bool:

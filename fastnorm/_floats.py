@@ -18,6 +18,9 @@ _BFLOAT16 = "bfloat16"
 _HELD = {FLOAT16: np.dtype(np.uint16)}
 _HELD_BFLOAT16 = np.dtype(np.int16)
 
+# What float32 holds with all its digits.
+_LEAST, _MOST = np.finfo(FLOAT32).tiny, np.finfo(FLOAT32).max
+
 _NAMES = ("float32", "float64", "float16")
 SUPPORTED = "float32, float64, float16, or bfloat16 (pip install 'fastnorm[bfloat16]')"
 
@@ -60,6 +63,23 @@ def cast(array: Array, dtype: DType, copy: bool = True) -> Array:
     """The array in another dtype, in C order; what is too large becomes an infinity without a word, as in the kernels."""
     with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(dtype, order="C", copy=copy)
+
+
+def store(values: Array, target: Array) -> Array:
+    """`target`, with values of another dtype written to it as `cast` makes them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        target[...] = values
+    return target
+
+
+def fitting(dtype: DType, *factors: Array) -> DType:
+    """The dtype in which to compute on arrays of `dtype` times these factors, none of them subnormal in it, or too large."""
+    own = computed(dtype)
+    for factor in factors if own == FLOAT32 else ():
+        size = np.abs(factor)
+        if np.any(((size < _LEAST) & (size > 0)) | ((size > _MOST) & (size < np.inf))):
+            return FLOAT64
+    return own
 
 
 def epsilon(dtype: DType) -> float:

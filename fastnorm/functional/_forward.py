@@ -61,7 +61,8 @@ def normalize(
             return _empty(x, out), Statistics(*nothing) if wanted else None
         at = arrange(x, None, [out], shared.roles, (int(norm.second_moment), code))
         key = key if x is given and at.plain else None
-        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
+        kernel = _family(at.plan).forward
+        call = new_call(key, at.plan, shared, kernel, x, eps=added, centred=norm.centred)
         x_in, none, y_to = at.x, at.beside, at.results[0]
     values = np.empty((3, call.plan.statistics)) if wanted or running is not None else _NOWHERE
     weight, bias = call.pair(weight, bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import _checks
@@ -29,13 +29,14 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²].
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and what it makes of them.
 
     A second moment of `SUM_OF_SQUARES` is Σ x²; eps is then not added to it, but the least that it counts for.
     """
 
     shared: Callable[[Ints, Any], Shared]
-    second_moment: int = False
+    second_moment: int = False  # is its one statistic E[x²]?
+    centred: bool = True  # is the mean, which the variance is about, subtracted from x?
 
 
 def trailing(shape: Ints, axis: Any) -> Shared:
@@ -43,6 +44,18 @@ def trailing(shape: Ints, axis: Any) -> Shared:
     axes = _checks.axes(tuple(axis) if isinstance(axis, list) else axis, shape)
     affine = tuple(shape[i] for i in axes)
     return Shared(Roles(axes, axes), affine, f"the normalized axes of x, whose shape is {shape}, are {axes}")
+
+
+def trailing_of_sample(shape: Ints, axis: Any) -> Shared:
+    """Adaptive layer norm: statistics over `axis`, an affine pair per sample and position in it."""
+    found = trailing(shape, axis)
+    axes = found.roles.reduced
+    if 0 in axes:
+        raise ValueError(
+            f"axis is {axis!r}, expected axes of a sample: axis 0 of x (shape {shape}) is the samples'"
+        )
+    why = f"one for each sample and normalized position of x, whose shape is {shape}"
+    return Shared(Roles(axes, (0, *axes)), (shape[0], *found.parameters), why)
 
 
 def per_channel(shape: Ints, layout: Any) -> Shared:
@@ -78,7 +91,7 @@ def with_own_pairs(norm: Norm) -> Norm:
         parameters = found.statistic_shape(shape)
         return Shared(own, parameters, f"one for each statistic of x, whose shape is {shape}", found.flipped)
 
-    return Norm(shared, norm.second_moment)
+    return replace(norm, shared=shared)
 
 
 def _others(shape: Ints, *kept: int) -> Ints:
@@ -111,4 +124,5 @@ RMS = Norm(trailing, second_moment=True)
 EUCLIDEAN = Norm(trailing, second_moment=SUM_OF_SQUARES)
 BATCH = Norm(per_channel)
 INSTANCE = Norm(per_sample_and_channel)
+ADAPTIVE_LAYER = Norm(trailing_of_sample)
 GROUP = Norm(per_sample_and_group)

@@ -20,14 +20,22 @@ class Running(NamedTuple):
     var: Array
     momentum: float = 0.0
 
-    def update(self, mean: Array, variance: Array, count: int) -> None:
+    def update(self, mean: Array, variance: Array, count: int | Array) -> None:
         """running ← (1 - momentum)·running + momentum·batch, the variance unbiased as in PyTorch.
 
-        mean, variance: (C,), or (N, C) of each sample, whose average counts; all in float64.
+        mean, variance: (C,), or (N, C) of each sample, whose average counts; all in float64. count: the elements of a
+        statistic, or (N, 1) where samples differ.
         """
         momentum = self.momentum
-        unbiased = momentum * (count / max(count - 1, 1))
-        for running, batch, share in ((self.mean, mean, momentum), (self.var, variance, unbiased)):
+        correction: Any = 1.0
+        if isinstance(count, np.ndarray):
+            variance = variance * (count / np.maximum(count - 1, 1))
+        else:
+            correction = count / max(count - 1, 1)
+        for running, batch, share in (
+            (self.mean, mean, momentum),
+            (self.var, variance, momentum * correction),
+        ):
             if batch.ndim == 2:
                 batch = np.add.reduce(batch, 0) / len(batch)
             # As in the kernels, what is too large becomes an infinity without a word.

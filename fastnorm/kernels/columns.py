@@ -15,6 +15,7 @@ from .job import (
     OPTIONS,
     PARAMETERS,
     STREAMING,
+    UNCENTRED,
     X,
     Y,
     by_segment,
@@ -35,6 +36,7 @@ from .slabs import (
     WIDE,
     chunk_moments,
     chunks_of,
+    clear,
     finish_moments,
     is_whole,
     merge_chunks,
@@ -187,6 +189,8 @@ def _forward_slab(i, arrays, numbers, job, eps):
     if given(statistics):
         store_statistics(statistics, state, line, rstd, job, b, low, width, not given(y))
     if given(y):
+        if job[UNCENTRED] != 0:
+            clear(state, 2 * line)
         span = (b, np.int64(0), reduced(job))
         apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
     keep(space)
@@ -226,6 +230,8 @@ def _merge_chunks(i, arrays, numbers, job, eps):
         rstd_of(state, job, eps, line, pointer(space))
         store_statistics(statistics, state, line, pointer(space), job, b, low, width, not given(arrays[3]))
         keep(space)
+    if job[UNCENTRED] != 0:
+        clear(state, 2 * line)
 
 
 @Phase

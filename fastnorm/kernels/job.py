@@ -17,6 +17,8 @@ from .._jit import step
 # residual, or dy) …
 COLUMNS = 6
 COUNTS, OPTIONS, PHASES, X, AFFINE, Y, BESIDE = np.arange(7) * COLUMNS
+# (Behind the phases, which are five at most: whether x is divided only, and no mean subtracted.)
+UNCENTRED = PHASES + 5
 # … the columns of the first: how many positions, and how many neighbours in a kept run share a statistic (group norm) …
 B0, B1, M0, M1, LENGTH, FOLD = range(6)
 # … of the second: RMS or mean and variance, the fused activation, whether to store past the cache, whether x_hat's mean
@@ -71,6 +73,28 @@ def walks_of(job):
 def by_segment(job):
     """Whether a run shares an affine pair, and the runs of a group have different ones."""
     return job[AFFINE + ALONG] == 0 and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
+
+
+@step
+def apart(job):
+    """How many successive kept positions share affine pairs that no others use; 0 where there is no such number."""
+    if job[COUNTS + B0] == 1:
+        return np.int64(1 if job[AFFINE + B1] != 0 else 0)
+    if job[AFFINE + B0] == 0:
+        return np.int64(0)
+    return job[COUNTS + B1] if job[AFFINE + B1] == 0 else np.int64(1)
+
+
+@step
+def centre_of(job, mean, tail):
+    """What is subtracted from x for y, of a mean and its tail: nothing by a norm that only divides."""
+    return (0.0, 0.0) if job[UNCENTRED] != 0 else (mean, tail)
+
+
+@step
+def beyond(job, mean, rstd):
+    """What a norm that only divides has in the place of x_hat is x·rstd: so much more."""
+    return mean * rstd if job[UNCENTRED] != 0 else 0.0
 
 
 @step

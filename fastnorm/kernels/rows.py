@@ -31,6 +31,7 @@ from .job import (
     X,
     Y,
     by_segment,
+    centre_of,
     count_of,
     kept,
     place,
@@ -187,8 +188,9 @@ def _forward_groups(i, arrays, numbers, job, eps):
             found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
             if given(statistics):
                 store_moments(statistics, found, kept(job), low + j, not given(y))
+            batch[_MEAN + j], batch[_TAIL + j] = centre_of(job, found[0], found[1])
             if given(y) and not plain:
-                statistic = (found[0], found[1], found[2])
+                statistic = (batch[_MEAN + j], batch[_TAIL + j], found[2])
                 apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
         if given(y) and plain:
             short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, _GROUPS)
@@ -222,6 +224,7 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     line[0], line[1], line[2], line[3] = found
     if given(statistics):
         store_moments(statistics, line, kept(job), i, not given(arrays[3]))
+    line[0], line[1] = centre_of(job, found[0], found[1])
 
 
 @Phase

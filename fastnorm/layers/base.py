@@ -13,7 +13,7 @@ from .._floats import SUPPORTED, computed, is_supported
 
 Array = NDArray[Any]
 Needs = Any  # is the gradient wanted of x, and of each parameter: a tuple of booleans
-_Self = TypeVar("_Self", bound="Layer")
+_Self = TypeVar("_Self", bound="Stateful")
 
 
 class IncompatibleKeys(NamedTuple):
@@ -23,16 +23,11 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Layer(ABC):
-    """A normalization with its parameters, and in training what its backward needs.
-
-    `y = layer(x)` normalizes. In training it also keeps a reference to x and the statistics, so that
-    `dx = layer.backward(dy)` can follow; x must not change in between. A call in evaluation keeps nothing.
+class Stateful(ABC):
+    """Parameters and buffers by name, train and eval, and what the last call in training kept for `backward`.
 
     Attributes
     ----------
-    weight, bias : array or None
-        The parameters, of the layer's dtype. They may be updated in place.
     training : bool
         True at first; set by `train` and `eval`.
     grads : dict of str to array
@@ -40,98 +35,28 @@ class Layer(ABC):
         overwrites them; nothing accumulates.
     """
 
-    _place: ClassVar[str]  # the argument that says along which axes of x the layer's sizes lie
-    _parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    _place: ClassVar[str | None] = None  # the argument that says along which axes the layer's sizes lie
+    _parameters: ClassVar[tuple[str, ...]]
     _buffers: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self, sizes: tuple[int, ...], axes: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike
-    ) -> None:
+    def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = _float_dtype(dtype)
-        self.weight: Array | None = np.ones(sizes, self.dtype) if affine else None
-        self.bias: Array | None = np.zeros(sizes, self.dtype) if affine and bias else None
         self.grads: dict[str, Array] = {}
         self.training = True
-        self._sizes, self._axes = sizes, axes
-        self._saved: tuple[Array, ...] | None = None
-
-    # What a layer adds -------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _forward(self, x: Array) -> Any:
-        """y, or in training y and the statistics its backward takes."""
-
-    @abstractmethod
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
-        """The gradients of x and of each of `_parameters`, from x and the statistics that came with its y."""
+        self._saved: tuple[Any, ...] | None = None
 
     @abstractmethod
     def _extra_repr(self) -> str:
         """The arguments as PyTorch shows them."""
 
-    # Forward and backward ----------------------------------------------------------------------------------
-
-    def __call__(self, x: Array) -> Array:
-        """Normalize x; in training, keep what `backward` needs.
-
-        Parameters
-        ----------
-        x : array of floats
-            Of the sizes, along the layer's axes, that the layer was made for.
-
-        Returns
-        -------
-        array of x's shape, dtype and memory order
-        """
-        if self.weight is None:
-            self._check_sizes(x)
-        y = self._forward(x)
-        self._saved = None
-        if self.training:
-            y, *stats = y
-            self._saved = (x, *stats)
-        return y  # type: ignore[no-any-return]
-
-    def backward(self, dy: Array) -> Array:
-        """Return dx of the last call, and leave the parameters' gradients in `grads` in place of older ones.
-
-        Parameters
-        ----------
-        dy : array of x's shape
-            The gradient of the loss with respect to the result of the last call, which was in training.
-
-        Returns
-        -------
-        array of x's shape, dtype and memory order
-            The gradient of the loss with respect to x.
-
-        Raises
-        ------
-        RuntimeError
-            If the last call was not in training, or there was none.
-        """
+    def _kept(self, call: str, backward: str) -> tuple[Any, ...]:
+        """What the last call left for `backward`, or an error that shows how they follow each other."""
         if self._saved is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward has no call in training to go back through: "
-                f"call layer.train() and y = layer(x) before layer.backward(dy)"
+                f"call layer.train() and {call} before {backward}"
             )
-        own = self.parameters()
-        needs = (True, *(name in own for name in self._parameters))
-        dx, *gradients = self._backward(dy, self._saved, needs)
-        grads = dict(zip(self._parameters, gradients, strict=True))
-        self.grads = {name: grads[name] for name in own}
-        return dx  # type: ignore[no-any-return]
-
-    def _check_sizes(self, x: Array) -> None:
-        """Hold x to the layer's sizes where there is no weight by which the functions would do so."""
-        if not isinstance(x, np.ndarray) or any(not -x.ndim <= axis < x.ndim for axis in self._axes):
-            return  # the functions say what is wrong with it
-        axes = sorted(axis % x.ndim for axis in self._axes)
-        sizes = tuple(x.shape[axis] for axis in axes)
-        if sizes != self._sizes:
-            raise ValueError(
-                f"x has shape {x.shape}, so {sizes} along axes {axes}, expected {self._sizes}: this is {self}"
-            )
+        return self._saved
 
     # Train and eval ----------------------------------------------------------------------------------------
 
@@ -203,11 +128,106 @@ class Layer(ABC):
 
     def __repr__(self) -> str:
         arguments = [self._extra_repr()]
-        if (place := getattr(self, self._place)) is not None:
+        if self._place is not None and (place := getattr(self, self._place)) is not None:
             arguments.append(f"{self._place}={place!r}")
         if self.dtype != np.float32:
             arguments.append(f"dtype={self.dtype}")
         return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+class Layer(Stateful):
+    """A normalization with its parameters, and in training what its backward needs.
+
+    `y = layer(x)` normalizes. In training it also keeps a reference to x and the statistics, so that
+    `dx = layer.backward(dy)` can follow; x must not change in between. A call in evaluation keeps nothing.
+
+    Attributes
+    ----------
+    weight, bias : array or None
+        The parameters, of the layer's dtype. They may be updated in place.
+    training, grads
+        As `Stateful` says.
+    """
+
+    _parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
+
+    def __init__(
+        self, sizes: tuple[int, ...], axes: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike
+    ) -> None:
+        super().__init__(dtype)
+        self.weight: Array | None = np.ones(sizes, self.dtype) if affine else None
+        self.bias: Array | None = np.zeros(sizes, self.dtype) if affine and bias else None
+        self._sizes, self._axes = sizes, axes
+
+    # What a layer adds -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _forward(self, x: Array) -> Any:
+        """y, or in training y and the statistics its backward takes."""
+
+    @abstractmethod
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+        """The gradients of x and of each of `_parameters`, from x and the statistics that came with its y."""
+
+    # Forward and backward ----------------------------------------------------------------------------------
+
+    def __call__(self, x: Array) -> Array:
+        """Normalize x; in training, keep what `backward` needs.
+
+        Parameters
+        ----------
+        x : array of floats
+            Of the sizes, along the layer's axes, that the layer was made for.
+
+        Returns
+        -------
+        array of x's shape, dtype and memory order
+        """
+        if self.weight is None:
+            self._check_sizes(x)
+        y = self._forward(x)
+        self._saved = None
+        if self.training:
+            y, *stats = y
+            self._saved = (x, *stats)
+        return y  # type: ignore[no-any-return]
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx of the last call, and leave the parameters' gradients in `grads` in place of older ones.
+
+        Parameters
+        ----------
+        dy : array of x's shape
+            The gradient of the loss with respect to the result of the last call, which was in training.
+
+        Returns
+        -------
+        array of x's shape, dtype and memory order
+            The gradient of the loss with respect to x.
+
+        Raises
+        ------
+        RuntimeError
+            If the last call was not in training, or there was none.
+        """
+        saved = self._kept("y = layer(x)", "layer.backward(dy)")
+        own = self.parameters()
+        needs = (True, *(name in own for name in self._parameters))
+        dx, *gradients = self._backward(dy, saved, needs)
+        grads = dict(zip(self._parameters, gradients, strict=True))
+        self.grads = {name: grads[name] for name in own}
+        return dx  # type: ignore[no-any-return]
+
+    def _check_sizes(self, x: Array) -> None:
+        """Hold x to the layer's sizes where there is no weight by which the functions would do so."""
+        if not isinstance(x, np.ndarray) or any(not -x.ndim <= axis < x.ndim for axis in self._axes):
+            return  # the functions say what is wrong with it
+        axes = sorted(axis % x.ndim for axis in self._axes)
+        sizes = tuple(x.shape[axis] for axis in axes)
+        if sizes != self._sizes:
+            raise ValueError(
+                f"x has shape {x.shape}, so {sizes} along axes {axes}, expected {self._sizes}: this is {self}"
+            )
 
 
 class ChannelLayer(Layer):
@@ -224,7 +244,7 @@ class ChannelLayer(Layer):
 class TrackingLayer(ChannelLayer):
     """A channel layer that may keep running statistics."""
 
-    _buffers = ("running_mean", "running_var", "num_batches_tracked")
+    _buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
     eps: float
     momentum: float | None
 
@@ -280,15 +300,7 @@ class ElementLayer(Layer):
 # Arguments -------------------------------------------------------------------------------------------------
 
 
-def count(name: str, value: int) -> int:
-    """Return a positive int, or raise."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an int") from None
-    if number < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1")
-    return number
+count = _checks.count
 
 
 def _float_dtype(value: DTypeLike) -> np.dtype[Any]:

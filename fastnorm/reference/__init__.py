@@ -23,13 +23,35 @@ from .classic import (
     rms_norm_backward,
     update_running,
 )
+from .conditional import (
+    adaptive_instance_norm,
+    adaptive_instance_norm_backward,
+    adaptive_layer_norm,
+    adaptive_layer_norm_backward,
+    film,
+    film_backward,
+)
 from .switchable import switchable_norm, switchable_norm_backward
+from .variance_only import (
+    simple_layer_norm,
+    simple_layer_norm_backward,
+    variance_only_batch_norm,
+    variance_only_batch_norm_backward,
+    variance_only_layer_norm,
+    variance_only_layer_norm_backward,
+)
 
 __all__ = [
+    "adaptive_instance_norm",
+    "adaptive_instance_norm_backward",
+    "adaptive_layer_norm",
+    "adaptive_layer_norm_backward",
     "add_layer_norm",
     "add_rms_norm",
     "batch_norm",
     "batch_norm_backward",
+    "film",
+    "film_backward",
     "group_norm",
     "group_norm_backward",
     "instance_norm",
@@ -39,7 +61,13 @@ __all__ = [
     "moments",
     "rms_norm",
     "rms_norm_backward",
+    "simple_layer_norm",
+    "simple_layer_norm_backward",
     "switchable_norm",
     "switchable_norm_backward",
     "update_running",
+    "variance_only_batch_norm",
+    "variance_only_batch_norm_backward",
+    "variance_only_layer_norm",
+    "variance_only_layer_norm_backward",
 ]
