@@ -145,8 +145,8 @@ def weight_norm_backward(
     v = _checks.array(v, "v")
     dw = _checks.like(dw, "dw", v, "v")
     norms = _norms(v.shape, dim)
-    own = computed(v.dtype) if g is None else g.dtype
     length = _lengths(g, norms)
+    own = computed(v.dtype) if g is None else g.dtype
     norm = _checks.parameter(norm, "norm", norms.shape, FLOAT64, "that of what the forward call returned")
     root = math.sqrt(norms.elements)
     rstd = _over(norm, root)
