@@ -61,7 +61,8 @@ def result(value: Any, name: str, x: Array, of: str = "x") -> Array | None:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {x.dtype}, the dtype of {of}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written to")
-    if any(stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)):
+    shared = (stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True))
+    if value.size and any(shared):
         raise ValueError(
             f"{name} is broadcast (has a stride of 0), expected an array with a place for every element"
         )
@@ -140,12 +141,50 @@ def count(name: str, value: Any) -> int:
     return number
 
 
+def number(value: Any, name: str, example: str) -> float:
+    """A finite number."""
+    result = real(value, name, example)
+    if not math.isfinite(result):
+        raise ValueError(f"{name} is {value!r}, expected a finite number, such as {example}")
+    return result
+
+
 def eps(value: Any) -> float:
     """A number to add to a variance; below 0 it leaves NaN where the sum is negative, as in PyTorch."""
-    number = real(value, "eps", "1e-5")
-    if not math.isfinite(number):
-        raise ValueError(f"eps is {value!r}, expected a finite number, such as 1e-5")
-    return number
+    return number(value, "eps", "1e-5")
+
+
+def least(value: Any) -> float:
+    """The least that a length counts for."""
+    result = number(value, "eps", "1e-12")
+    if result < 0:
+        raise ValueError(f"eps is {value!r}, expected a number of at least 0, such as 1e-12")
+    return result
+
+
+def order(value: Any) -> float:
+    """The p of a p-norm: a positive number, or infinity."""
+    p = real(value, "p", "2")
+    if not p > 0:
+        raise ValueError(f"p is {value!r}, expected a positive number, such as 2 or float('inf')")
+    return p
+
+
+def scalar(value: Any, name: str) -> float:
+    """A parameter that is one number: a float, or an array of one."""
+    if not isinstance(value, np.ndarray):
+        return number(value, name, "1.0")
+    if value.size != 1:
+        raise ValueError(f"{name} has shape {value.shape}, expected (): one number")
+    return float(parameter(value, name, value.shape, FLOAT64, "one number").item())
+
+
+def at_least(value: Any, name: str, least: float) -> float:
+    """A number that is no less; it may be infinite."""
+    result = real(value, name, str(least))
+    if not result >= least:
+        raise ValueError(f"{name} is {value!r}, expected at least {least}")
+    return result
 
 
 def momentum(value: Any) -> float:
@@ -243,6 +282,49 @@ def num_groups(value: Any, channels: int) -> int:
             f"num_groups is {value}, expected a divisor of {channels}, the number of channels of x"
         )
     return int(value)
+
+
+def mask(value: Any, shape: Ints, why: str) -> Array:
+    """A boolean array, True where a position is valid, that can be broadcast to `shape`."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.bool_:
+        found = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else f"type {type(value).__name__}"
+        raise TypeError(f"mask has {found}, expected a boolean NumPy array, True where a position is valid")
+    ndim = len(shape)
+    padded = (1,) * (ndim - value.ndim) + value.shape
+    if value.ndim > ndim or any(a not in (1, b) for a, b in zip(padded, shape, strict=True)):
+        raise ValueError(
+            f"mask has shape {value.shape}, expected one that can be broadcast to {shape}: {why}"
+        )
+    return value
+
+
+def lengths(value: Any, samples: int, most: int) -> Array:
+    """How many positions of each sample are valid."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"lengths has dtype {found.dtype}, expected integers, one for each sample")
+    if found.shape != (samples,):
+        raise ValueError(f"lengths has shape {found.shape}, expected ({samples},): one for each sample of x")
+    if samples and not (found.min() >= 0 and found.max() <= most):
+        raise ValueError(
+            f"lengths has values from {found.min()} to {found.max()}, expected 0 to {most}, the length of x"
+        )
+    return found
+
+
+def offsets(value: Any, total: int) -> Array:
+    """Where each of the packed sequences begins, and the last one ends, as attention libraries pass it."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+        raise TypeError(
+            f"cu_seqlens is {found.ndim}-dimensional of {found.dtype}, expected integers in one dimension"
+        )
+    if found.size == 0 or found[0] != 0 or found[-1] != total or np.any(found[1:] < found[:-1]):
+        raise ValueError(
+            f"cu_seqlens is {np.array2string(found, threshold=6)}, expected offsets that begin with 0, never fall, and end "
+            f"with {total}, the positions of x"
+        )
+    return found.astype(np.int64)
 
 
 def overlap(a: Array, b: Array) -> bool:

@@ -77,7 +77,8 @@ def backward(
         key = key if dy is given[0] and x is given[1] and at.plain else None
         family = columns_backward if at.plan.columns else rows_backward
         parameters = elements(shared.parameters) if needs[1] or needs[2] else 0
-        call = new_call(key, at.plan, shared, family.backward, x, gradients=(lines_of(at.plan), parameters))
+        size = lines_of(at.plan), parameters
+        call = new_call(key, at.plan, shared, family.backward, x, gradients=size, centred=norm.centred)
         arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
     weight, bias = call.pair(weight, bias)
     mean = _NO_MEAN if mean is None else call.statistic(mean)
@@ -111,10 +112,16 @@ def lines_of(plan: Plan) -> int:
     job = plan.job
     if (job[AFFINE + ALONG] == 1) == plan.columns:
         return int(np.prod([job[COUNTS + c] for c in (B0, B1) if job[AFFINE + c] == 0]))
-    if plan.size < SERIAL_ELEMENTS:
+    if plan.size < SERIAL_ELEMENTS or _apart(job):
         return 1
     parameters = plan.length if not plan.columns else plan.reduced
     return int(max(1, min(_LINES, _PARAMETERS // parameters, 4 * -(-plan.size // _ELEMENTS))))
+
+
+def _apart(job: Array) -> bool:
+    """Whether each sample has pairs of its own, so that tasks need no lines to themselves."""
+    outermost = B1 if job[COUNTS + B0] == 1 else B0
+    return bool(job[AFFINE + outermost] != 0)
 
 
 def summed(lines: Array, call: Call, dtype: Any) -> Array:

@@ -61,7 +61,8 @@ def normalize(
             return _empty(x, out), Statistics(*nothing) if wanted else None
         at = arrange(x, None, [out], shared.roles, (int(norm.second_moment), code))
         key = key if x is given and at.plain else None
-        call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
+        kernel = _family(at.plan).forward
+        call = new_call(key, at.plan, shared, kernel, x, eps=added, centred=norm.centred)
         x_in, none, y_to = at.x, at.beside, at.results[0]
     values = np.empty((3, call.plan.statistics)) if wanted or running is not None else _NOWHERE
     weight, bias = call.pair(weight, bias)
@@ -100,12 +101,20 @@ def normalize_sum(
     eps: float,
     out: Array | None,
     sum_out: Array | None,
-) -> tuple[Array, Array]:
-    """y from the statistics of x + residual, and that sum."""
-    key, call = recall("sum", norm, argument, eps, None, x, weight, bias)
+    *,
+    factor: float = 1.0,
+    wanted: bool = False,
+    summed: bool = True,
+) -> tuple[Array, Array, Statistics | None]:
+    """y from the statistics of factor·x + residual, that sum, and the statistics where they are `wanted`.
+
+    Where the sum is not, y takes its place.
+    """
+    key, call = recall("sum", norm, argument, (eps, factor), None, x, weight, bias)
     at = None
     if call is not None and out is None and sum_out is None and alike(residual, x):
-        y, total = call.new(x), call.new(x)
+        y = call.new(x)
+        total = call.new(x) if summed else y
         x_in, more, sum_to, y_to = call.flat(x), call.flat(residual), call.flat(total), call.flat(y)
     else:
         given, x = (x, residual), _checks.array(x, "x")
@@ -117,16 +126,20 @@ def normalize_sum(
             raise ValueError("sum_out shares memory with out, expected two arrays of their own")
         added = _checks.eps(eps)
         if x.size == 0:
-            return _empty(x, out), _empty(x, sum_out)
-        at = arrange(x, residual, [out, sum_out], shared.roles, (int(norm.second_moment), 0))
+            nothing = np.full((3, *shared.statistic_shape(x.shape)), np.nan)
+            return _empty(x, out), _empty(x, sum_out), Statistics(*nothing) if wanted else None
+        results, times = [out, sum_out] if summed else [out], np.float64(factor).view(np.int64)
+        at = arrange(x, residual, results, shared.roles, (int(norm.second_moment), 0, int(times)))
         key = key if x is given[0] and residual is given[1] and at.plain else None
         call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
-        x_in, more, sum_to, y_to = at.x, at.beside, at.results[1], at.results[0]
+        x_in, more, sum_to, y_to = at.x, at.beside, at.results[-1], at.results[0]
     weight, bias = call.pair(weight, bias)
-    call.kernel(x_in, more, sum_to, y_to, weight, bias, _NOWHERE, call.job, call.eps, 1)
+    values = np.empty((3, call.plan.statistics)) if wanted else _NOWHERE
+    call.kernel(x_in, more, sum_to, y_to, weight, bias, values, call.job, call.eps, 1)
     if at is not None:
-        y, total = at.given_back()
-    return y, total
+        y, *sums = at.given_back()
+        total = sums[0] if summed else y
+    return y, total, _shaped(values, call, x, None) if wanted else None
 
 
 def standardize(

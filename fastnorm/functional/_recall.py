@@ -18,7 +18,7 @@ from .._floats import FLOAT64, DType, computed, held
 from .._jit import Kernel
 from .._layout import Ints, Plan, flat
 from .._threads import spread
-from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES
+from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES, UNCENTRED
 from ._results import maker
 from ._roles import Norm, Shared
 
@@ -87,15 +87,18 @@ def new_call(
     eps: float = 0.0,
     given: DType = FLOAT64,
     gradients: tuple[int, int] = (0, 0),
+    centred: bool = True,
 ) -> Call:
     """The call of a kernel over arrays like x, remembered under its key if it has one.
 
-    `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size.
+    `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size,
+    `centred` what the norm says.
     """
     job = plan.job.copy()
     own, dtype = held(x.dtype), computed(x.dtype)
     job[PHASES : PHASES + len(kernel.phases)] = [phase.address(own, given) for phase in kernel.phases]
     job[OPTIONS + GRADIENTS], job[OPTIONS + PARAMETERS] = gradients
+    job[UNCENTRED] = not centred
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import _checks
 from .._layout import Ints, Roles, elements
+from ..kernels.job import SUM_OF_SQUARES
 
 
 class Shared(NamedTuple):
@@ -28,10 +29,14 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A norm as data: (shape of x, the norm's own argument) -> its answers, and whether its one statistic is E[x²]."""
+    """A norm as data: (shape of x, the norm's own argument) -> its answers, and what it makes of them.
+
+    A second moment of `SUM_OF_SQUARES` is Σ x²; eps is then not added to it, but the least that it counts for.
+    """
 
     shared: Callable[[Ints, Any], Shared]
-    second_moment: bool = False
+    second_moment: int = False  # is its one statistic E[x²]?
+    centred: bool = True  # is the mean, which the variance is about, subtracted from x?
 
 
 def trailing(shape: Ints, axis: Any) -> Shared:
@@ -41,12 +46,34 @@ def trailing(shape: Ints, axis: Any) -> Shared:
     return Shared(Roles(axes, axes), affine, f"the normalized axes of x, whose shape is {shape}, are {axes}")
 
 
+def trailing_of_sample(shape: Ints, axis: Any) -> Shared:
+    """Adaptive layer norm: statistics over `axis`, an affine pair per sample and position in it."""
+    found = trailing(shape, axis)
+    axes = found.roles.reduced
+    if 0 in axes:
+        raise ValueError(
+            f"axis is {axis!r}, expected axes of a sample: axis 0 of x (shape {shape}) is the samples'"
+        )
+    why = f"one for each sample and normalized position of x, whose shape is {shape}"
+    return Shared(Roles(axes, (0, *axes)), (shape[0], *found.parameters), why)
+
+
 def per_channel(shape: Ints, layout: Any) -> Shared:
     """Batch norm: statistics over all but the channels."""
     if shape == (0,) and layout is None:  # PyTorch takes it for a batch without channels
         return Shared(Roles((), (0,)), shape, "x is empty")
     channel = _checks.layout(layout, len(shape))[1]
     return Shared(Roles(_others(shape, channel), (channel,)), (shape[channel],), _why(shape, channel, layout))
+
+
+def per_channel_in_training(shape: Ints, layout: Any) -> Shared:
+    """The same, for a batch that has a variance."""
+    shared = per_channel(shape, layout)
+    if elements_per_statistic(shape, shared.roles) == 1 and elements(shape) > 0:
+        raise ValueError(
+            f"x has one value per channel (shape {shape}), expected more in training: their variance is 0"
+        )
+    return shared
 
 
 def per_sample_and_channel(shape: Ints, layout: Any) -> Shared:
@@ -74,7 +101,7 @@ def with_own_pairs(norm: Norm) -> Norm:
         parameters = found.statistic_shape(shape)
         return Shared(own, parameters, f"one for each statistic of x, whose shape is {shape}", found.flipped)
 
-    return Norm(shared, norm.second_moment)
+    return replace(norm, shared=shared)
 
 
 def _others(shape: Ints, *kept: int) -> Ints:
@@ -104,6 +131,9 @@ def elements_per_statistic(shape: Ints, roles: Roles) -> int:
 
 LAYER = Norm(trailing)
 RMS = Norm(trailing, second_moment=True)
+EUCLIDEAN = Norm(trailing, second_moment=SUM_OF_SQUARES)
 BATCH = Norm(per_channel)
+BATCH_IN_TRAINING = Norm(per_channel_in_training)
 INSTANCE = Norm(per_sample_and_channel)
+ADAPTIVE_LAYER = Norm(trailing_of_sample)
 GROUP = Norm(per_sample_and_group)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _checks
-from .._layout import elements
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
-from ._roles import BATCH, Norm, Shared, elements_per_statistic
+from ._masked import Call, backward_batch, normalize_batch, without_padding
+from ._ragged import padded
+from ._roles import BATCH, BATCH_IN_TRAINING
 from ._running import Update, as_statistics
 
 
@@ -26,6 +27,9 @@ def batch_norm(
     activation: str | None = None,
     out: Array | None = None,
     return_stats: bool = False,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    keep_padding: bool = False,
 ) -> Any:
     r"""Normalize each channel by the batch's statistics or by running ones, then scale and shift it.
 
@@ -52,6 +56,13 @@ def batch_norm(
         Where to write y; it may be x itself.
     return_stats : bool
         Whether to return what `batch_norm_backward` takes.
+    mask : boolean array, optional
+        True where a position is valid: the shape of x without its channels, or one that can be broadcast to it. Padding is
+        never read, whatever it holds.
+    lengths : integer array of shape (N,), optional
+        The same of an x with one spatial axis: how many positions of each sample are valid.
+    keep_padding : bool
+        Whether padding is left as `out`, or without that x, has it; otherwise it is 0.
 
     Returns
     -------
@@ -79,25 +90,62 @@ def batch_norm(
            [-1.225, -1.414,  0.   ]], dtype=float32)
     """
     momentum = _checks.momentum(momentum)
+    if mask is not None or lengths is not None:
+        given = running_mean, running_var, weight, bias
+        return _with_padding(
+            x,
+            *given,
+            training,
+            momentum,
+            eps,
+            layout,
+            activation,
+            out,
+            return_stats,
+            mask,
+            lengths,
+            keep_padding,
+        )
     if not training and (running_mean is not None or running_var is not None):
         y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
         return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
-    y, statistics = normalize(_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update)
+    y, statistics = normalize(
+        BATCH_IN_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update
+    )
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
 
 
-def _shared_in_training(shape: tuple[int, ...], layout: Any) -> Shared:
-    """The roles of batch norm, for a batch that has a variance."""
-    shared = BATCH.shared(shape, layout)
-    if elements_per_statistic(shape, shared.roles) == 1 and elements(shape) > 0:
-        raise ValueError(
-            f"x has one value per channel (shape {shape}), expected more in training: their variance is 0"
+def _with_padding(
+    x: Array,
+    running_mean: Array | None,
+    running_var: Array | None,
+    weight: Array | None,
+    bias: Array | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    layout: str | None,
+    activation: str | None,
+    out: Array | None,
+    return_stats: bool,
+    mask: Array | None,
+    lengths: Array | None,
+    keep_padding: bool,
+) -> Any:
+    """`batch_norm` of the valid positions."""
+    call = Call(BATCH, layout, x, weight, bias, activation)
+    valid = padded(call.x, layout, mask, lengths)
+    if not training and (running_mean is not None or running_var is not None):
+        before = (
+            call.x.copy() if keep_padding and out is not None and _checks.overlap(call.x, out) else call.x
         )
-    return shared
-
-
-_TRAINING = Norm(_shared_in_training)
+        y = standardize(BATCH, layout, call.x, running_mean, running_var, weight, bias, eps, activation, out)
+        y = without_padding(y, before, valid, keep_padding)
+        return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
+    update = Update(running_mean, running_var, momentum)
+    y, found = normalize_batch(call, valid, eps, out, keep_padding, update, BATCH_IN_TRAINING)
+    return (y, found.mean, found.rstd) if return_stats else y
 
 
 def batch_norm_backward(
@@ -112,6 +160,8 @@ def batch_norm_backward(
     layout: str | None = None,
     activation: str | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    mask: Array | None = None,
+    lengths: Array | None = None,
 ) -> Gradients:
     r"""Gradients of `batch_norm` with respect to x, weight and bias.
 
@@ -138,6 +188,8 @@ def batch_norm_backward(
         The forward call's.
     needs : three booleans
         Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+    mask, lengths
+        The forward call's; dx is 0 where padding is.
 
     Returns
     -------
@@ -158,4 +210,8 @@ def batch_norm_backward(
     >>> fastnorm.batch_norm_backward(np.ones_like(x), x, mean, rstd).dbias
     array([3., 3.], dtype=float32)
     """
+    if mask is not None or lengths is not None:
+        call = Call(BATCH, layout, x, weight, bias, activation)
+        valid = padded(call.x, layout, mask, lengths)
+        return backward_batch(call, valid, dy, mean, rstd, needs, constant=not training)
     return backward(BATCH, layout, dy, x, mean, rstd, weight, bias, activation, needs, constant=not training)

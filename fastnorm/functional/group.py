@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ._backward import Gradients, backward
 from ._forward import Array, normalize
+from ._masked import Call, backward_blocks, normalize_blocks
+from ._ragged import padded
 from ._roles import GROUP
+from ._running import UNMOVED
 
 
 def group_norm(
@@ -20,6 +24,9 @@ def group_norm(
     activation: str | None = None,
     out: Array | None = None,
     return_stats: bool = False,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    keep_padding: bool = False,
 ) -> Any:
     r"""Normalize each group of channels of each sample to mean 0 and variance 1, then scale and shift every channel.
 
@@ -42,6 +49,13 @@ def group_norm(
         Where to write y; it may be x itself.
     return_stats : bool
         Whether to return what `group_norm_backward` takes.
+    mask : boolean array, optional
+        True where a position is valid: the shape of x without its channels, or one that can be broadcast to it. Padding is
+        never read, whatever it holds.
+    lengths : integer array of shape (N,), optional
+        The same of an x with one spatial axis: how many positions of each sample are valid.
+    keep_padding : bool
+        Whether padding is left as `out`, or without that x, has it; otherwise it is 0.
 
     Returns
     -------
@@ -66,8 +80,17 @@ def group_norm(
     array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     argument = (num_groups, layout)
+    if mask is not None or lengths is not None:
+        call = Call(GROUP, argument, x, weight, bias, activation)
+        valid, of = padded(call.x, layout, mask, lengths), partial(_argument, num_groups)
+        y, found = normalize_blocks(GROUP, of, call, valid, eps, out, keep_padding, UNMOVED)
+        return (y, found.mean, found.rstd) if return_stats else y
     y, statistics = normalize(GROUP, argument, x, weight, bias, eps, activation, out, return_stats)
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
+
+
+def _argument(num_groups: int, layout: str) -> tuple[int, str]:
+    return num_groups, layout
 
 
 def group_norm_backward(
@@ -82,6 +105,8 @@ def group_norm_backward(
     layout: str | None = None,
     activation: str | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    mask: Array | None = None,
+    lengths: Array | None = None,
 ) -> Gradients:
     r"""Gradients of `group_norm` with respect to x, weight and bias.
 
@@ -108,6 +133,8 @@ def group_norm_backward(
         The forward call's.
     needs : three booleans
         Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+    mask, lengths
+        The forward call's; dx is 0 where padding is.
 
     Returns
     -------
@@ -129,4 +156,8 @@ def group_norm_backward(
     array([1., 1., 1., 1.], dtype=float32)
     """
     argument = (num_groups, layout)
+    if mask is not None or lengths is not None:
+        call = Call(GROUP, argument, x, weight, bias, activation)
+        valid, of = padded(call.x, layout, mask, lengths), partial(_argument, num_groups)
+        return backward_blocks(GROUP, of, call, valid, dy, mean, rstd, needs)
     return backward(GROUP, argument, dy, x, mean, rstd, weight, bias, activation, needs)

@@ -9,6 +9,8 @@ import numpy as np
 from .. import _checks
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
+from ._masked import Call, backward_blocks, normalize_blocks
+from ._ragged import Ragged, Sequences, padded
 from ._roles import INSTANCE, Norm, Shared, elements_per_statistic
 from ._running import Update, as_statistics
 
@@ -27,6 +29,10 @@ def instance_norm(
     activation: str | None = None,
     out: Array | None = None,
     return_stats: bool = False,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
+    keep_padding: bool = False,
 ) -> Any:
     r"""Normalize each channel of each sample to mean 0 and variance 1, then scale and shift every channel.
 
@@ -53,6 +59,15 @@ def instance_norm(
         Where to write y; it may be x itself.
     return_stats : bool
         Whether to return what `instance_norm_backward` takes.
+    mask : boolean array, optional
+        True where a position is valid: the shape of x without its channels, or one that can be broadcast to it. Padding is
+        never read, whatever it holds.
+    lengths : integer array of shape (N,), optional
+        The same of an x with one spatial axis: how many positions of each sample are valid.
+    cu_seqlens : integer array of shape (sequences + 1,), optional
+        For x of shape (positions, C), without padding: the offsets of packed sequences, each a sample, from 0 to positions.
+    keep_padding : bool
+        Whether padding is left as `out`, or without that x, has it; otherwise it is 0.
 
     Returns
     -------
@@ -78,6 +93,18 @@ def instance_norm(
             [-0.707, -0.707,  1.414]]], dtype=float32)
     """
     momentum = _checks.momentum(momentum)
+    if mask is not None or lengths is not None or cu_seqlens is not None:
+        if not use_input_stats:
+            raise ValueError(
+                "use_input_stats is False, expected True with mask, lengths or cu_seqlens: batch_norm has both"
+            )
+        call = Call(INSTANCE, layout, x, weight, bias, activation)
+        ragged, update = (
+            _ragged(call.x, layout, mask, lengths, cu_seqlens),
+            Update(running_mean, running_var, momentum),
+        )
+        y, found = normalize_blocks(INSTANCE, str, call, ragged, eps, out, keep_padding, update)
+        return (y, found.mean, found.rstd) if return_stats else y
     if use_input_stats:
         update = Update(running_mean, running_var, momentum)
         y, statistics = normalize(_OWN, layout, x, weight, bias, eps, activation, out, return_stats, update)
@@ -91,6 +118,14 @@ def instance_norm(
         return y
     samples = x.shape[_checks.layout(layout, x.ndim)[0]]
     return (y, *(np.tile(s, (samples, 1)) for s in as_statistics(running_mean, running_var, eps)))
+
+
+def _ragged(x: Array, layout: Any, mask: Any, lengths: Any, cu_seqlens: Any) -> Ragged:
+    if cu_seqlens is None:
+        return padded(x, layout, mask, lengths)
+    if mask is not None or lengths is not None:
+        raise ValueError("cu_seqlens is given beside mask or lengths, expected one of them")
+    return Sequences(x, layout, cu_seqlens)
 
 
 def _shared_by_own_statistics(shape: tuple[int, ...], layout: Any) -> Shared:
@@ -115,6 +150,9 @@ def instance_norm_backward(
     layout: str | None = None,
     activation: str | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
 ) -> Gradients:
     r"""Gradients of `instance_norm` with respect to x, weight and bias.
 
@@ -139,6 +177,8 @@ def instance_norm_backward(
         The forward call's.
     needs : three booleans
         Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+    mask, lengths, cu_seqlens
+        The forward call's; dx is 0 where padding is.
 
     Returns
     -------
@@ -159,4 +199,8 @@ def instance_norm_backward(
     >>> fastnorm.instance_norm_backward(np.ones_like(x), x, mean, rstd).dbias
     array([3., 3.], dtype=float32)
     """
+    if mask is not None or lengths is not None or cu_seqlens is not None:
+        call = Call(INSTANCE, layout, x, weight, bias, activation)
+        ragged = _ragged(call.x, layout, mask, lengths, cu_seqlens)
+        return backward_blocks(INSTANCE, str, call, ragged, dy, mean, rstd, needs)
     return backward(INSTANCE, layout, dy, x, mean, rstd, weight, bias, activation, needs)

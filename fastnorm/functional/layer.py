@@ -7,6 +7,7 @@ from typing import Any
 from ._backward import Gradients, backward
 from ._forward import Array, normalize
 from ._roles import LAYER
+from ._rows import ValidRows
 
 
 def layer_norm(
@@ -19,6 +20,9 @@ def layer_norm(
     activation: str | None = None,
     out: Array | None = None,
     return_stats: bool = False,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    keep_padding: bool = False,
 ) -> Any:
     r"""Normalize x over `axis` to mean 0 and variance 1, then scale and shift every position.
 
@@ -39,6 +43,13 @@ def layer_norm(
         Where to write y; it may be x itself.
     return_stats : bool
         Whether to return what `layer_norm_backward` takes.
+    mask : boolean array, optional
+        True where a sample or position is valid: the shape of x without `axis`, or one that can be broadcast to it. Padding
+        is never read, whatever it holds.
+    lengths : integer array of shape (N,), optional
+        The same where x without `axis` is (N, L): how many positions of each sample are valid.
+    keep_padding : bool
+        Whether padding is left as `out`, or without that x, has it; otherwise it is 0.
 
     Returns
     -------
@@ -64,6 +75,10 @@ def layer_norm(
            [ 0.707,  0.707, -1.414],
            [ 0.   ,  0.   ,  0.   ]], dtype=float32)
     """
+    if mask is not None or lengths is not None:
+        rows = ValidRows(x, axis, mask, lengths)
+        y, mean, rstd = rows.normalize(weight, bias, eps, activation, out, keep_padding)
+        return (y, mean, rstd) if return_stats else y
     y, statistics = normalize(LAYER, axis, x, weight, bias, eps, activation, out, return_stats)
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
 
@@ -79,6 +94,8 @@ def layer_norm_backward(
     axis: int | tuple[int, ...] = -1,
     activation: str | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    mask: Array | None = None,
+    lengths: Array | None = None,
 ) -> Gradients:
     r"""Gradients of `layer_norm` with respect to x, weight and bias.
 
@@ -103,6 +120,8 @@ def layer_norm_backward(
         The forward call's.
     needs : three booleans
         Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+    mask, lengths
+        The forward call's; dx is 0 where padding is.
 
     Returns
     -------
@@ -123,4 +142,7 @@ def layer_norm_backward(
     >>> fastnorm.layer_norm_backward(np.ones_like(x), x, mean, rstd).dbias
     array([2., 2., 2.], dtype=float32)
     """
+    if mask is not None or lengths is not None:
+        rows = ValidRows(x, axis, mask, lengths)
+        return rows.backward(dy, mean, rstd, weight, bias, activation, needs)
     return backward(LAYER, axis, dy, x, mean, rstd, weight, bias, activation, needs)

@@ -51,7 +51,8 @@ def add_layer_norm(
     out: Array | None = None,
     sum_out: Array | None = None,
 ) -> tuple[Array, Array]:
-    return normalize_sum(LAYER, axis, x, residual, weight, bias, eps, out, sum_out)
+    y, total, _ = normalize_sum(LAYER, axis, x, residual, weight, bias, eps, out, sum_out)
+    return y, total
 
 
 def add_rms_norm(
@@ -65,7 +66,8 @@ def add_rms_norm(
     out: Array | None = None,
     sum_out: Array | None = None,
 ) -> tuple[Array, Array]:
-    return normalize_sum(RMS, axis, x, residual, weight, bias, eps, out, sum_out)
+    y, total, _ = normalize_sum(RMS, axis, x, residual, weight, bias, eps, out, sum_out)
+    return y, total
 
 
 add_layer_norm.__doc__ = _DOC.format(name="layer", function="layer_norm", moment="biased variance")

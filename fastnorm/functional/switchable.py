@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
-from .._layout import elements
+from ..kernels.activations import CODES
 from . import _grid
+from ._places import places
 from ._roles import INSTANCE, Shared, elements_per_statistic
 from ._running import Running, checked
 
 Array = NDArray[Any]
 
-_PAIRS = _grid.PER_SAMPLE_AND_CHANNEL
 _THREE = "one for each of the instance's, the layer's and the batch's statistics"
 
 
@@ -46,6 +46,9 @@ def switchable_norm(
     activation: str | None = None,
     out: Array | None = None,
     return_stats: bool = False,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    keep_padding: bool = False,
 ) -> Any:
     r"""Normalize by a mixture of the instance's, the layer's and the batch's statistics, then scale and shift every channel.
 
@@ -76,6 +79,8 @@ def switchable_norm(
         Where to write y; it may be x itself.
     return_stats : bool
         Whether to return what `switchable_norm_backward` takes.
+    mask, lengths, keep_padding
+        Which positions are valid, and what becomes of the others, as in `batch_norm`.
 
     Returns
     -------
@@ -105,22 +110,26 @@ def switchable_norm(
            [[-0.816, -0.816],
             [-1.342,  0.447]]], dtype=float32)
     """
-    given, x = x, _checks.array(x, "x")
+    x = _checks.array(x, "x")
     shared = _shared(x.shape, layout)
     out = _checks.result(out, "out", x)
     shares = _shares(mean_weight, "mean_weight"), _shares(var_weight, "var_weight")
     weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out)
     running = _running(running_mean, running_var, shared, training, x, out, momentum)
     added = _checks.eps(eps)
-    samples = x.shape[_checks.layout(layout, x.ndim)[0]]
-    found = _grid.moments(_PAIRS, layout, x)
+    _checks.activation(activation, CODES)
+    valid = places(x, layout, mask, lengths)
+    found = valid.moments()
+    if not valid.counts.any():
+        y = valid.apply(found, (None, None), added, activation, out, keep_padding)
+        return (y, found.mean, found.variance) if return_stats else y
     batch = None if training or running is None else running
-    mixed = _mixture(found, shares, batch).mixed
-    pair = (None if p is None else np.broadcast_to(p, (samples, len(p))) for p in (weight, bias))
-    y = _grid.apply(_PAIRS, layout, given, mixed, *pair, eps=added, activation=activation, out=out)
-    if running is not None and training and x.size:
-        batch_mean, _, batch_var = _of_batch(found)
-        running.update(batch_mean, batch_var, elements(x.shape) // len(batch_mean))
+    mixture = _mixture(found, valid.counts, shares, batch)
+    pair = _of_samples(weight, found.mean.shape), _of_samples(bias, found.mean.shape)
+    y = valid.apply(mixture.mixed, pair, added, activation, out, keep_padding)
+    if running is not None and training:
+        of_batch = _merged(found, 0, valid.counts)
+        running.update(of_batch.mean[0], of_batch.variance[0], valid.counts.sum())
     return (y, found.mean + found.tail, found.variance) if return_stats else y
 
 
@@ -140,6 +149,8 @@ def switchable_norm_backward(
     eps: float = 1e-5,
     layout: str | None = None,
     activation: str | None = None,
+    mask: Array | None = None,
+    lengths: Array | None = None,
 ) -> SwitchableGradients:
     r"""Gradients of `switchable_norm` with respect to x and all parameters.
 
@@ -158,8 +169,8 @@ def switchable_norm_backward(
         As `switchable_norm` returned them with `return_stats=True`.
     mean_weight, var_weight, weight, bias, running_mean, running_var : arrays, optional
         The forward call's; the running ones, before they were updated, matter in inference alone.
-    training, eps, layout, activation
-        The forward call's.
+    training, eps, layout, activation, mask, lengths
+        The forward call's; dx is 0 where padding is.
 
     Returns
     -------
@@ -180,41 +191,43 @@ def switchable_norm_backward(
     >>> fastnorm.switchable_norm_backward(np.ones_like(x), x, mean, var).dbias
     array([4., 4.], dtype=float32)
     """
-    own = computed(_checks.array(x, "x").dtype)
-    dtypes = [own if p is None else p.dtype for p in (mean_weight, var_weight, weight)]
+    x = _checks.array(x, "x")
+    own = computed(x.dtype)
+    dtypes = [own if p is None else p.dtype for p in (mean_weight, var_weight, weight, weight)]
     shared = _shared(x.shape, layout)
     shares = _shares(mean_weight, "mean_weight"), _shares(var_weight, "var_weight")
     weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why)
     running = _running(running_mean, running_var, shared, False, x, None, 0.0)
-    shape = shared.statistic_shape(x.shape)
-    statistics = [
+    shape, added = shared.statistic_shape(x.shape), _checks.eps(eps)
+    mean, var = (
         _checks.parameter(s, name, shape, FLOAT64, _FORWARD) for s, name in ((mean, "mean"), (var, "var"))
-    ]
-    found = _grid.Moments(statistics[0], np.zeros(shape), statistics[1])
-    if x.dtype == FLOAT64:
-        found = _grid.moments(
-            _PAIRS, layout, x
-        )  # with the digits of the mean that one number has no room for
-    mixture = _mixture(found, shares, None if training or running is None else running)
-    mixed, added = mixture.mixed, _checks.eps(eps)
+    )
+    dy = _checks.like(dy, "dy", x)
+    valid = places(x, layout, mask, lengths)
+    if not valid.counts.any():
+        nothing = (np.zeros(n, dtype) for n, dtype in zip((3, 3, shape[1], shape[1]), dtypes, strict=True))
+        return SwitchableGradients(np.zeros_like(x), *nothing)
+    # Of float64, with the digits of the mean that one number has no room for.
+    found = valid.moments() if x.dtype == FLOAT64 else _grid.Moments(mean, np.zeros(shape), var)
+    mixture = _mixture(found, valid.counts, shares, None if training or running is None else running)
+    mixed = mixture.mixed
     rstd = 1 / np.sqrt(mixed.variance + added)
     w = np.ones(shape[1:]) if weight is None else weight.astype(np.float64)
-    pair = [None if p is None else np.broadcast_to(p, shape) for p in (weight, bias)]
+    pair = _of_samples(weight, shape), _of_samples(bias, shape)
     if activation is not None and x.dtype == FLOAT64:
         # The kernels know a mean of one number: what it lacks goes into the bias.
-        pair[1] = (0.0 if bias is None else bias) - mixed.tail * rstd * w
-    first, second = _grid.sums(_PAIRS, layout, dy, x, mixed.mean, rstd, *pair, activation=activation)
+        pair = pair[0], (0.0 if bias is None else bias) - mixed.tail * rstd * w
+    first, second = valid.sums(dy, mixed.mean, rstd, pair, activation)
     second = second - mixed.tail * rstd * first
     dmean, dvar = -rstd * w * first, -0.5 * rstd**2 * w * second
     into_mean, into_var = mixture.back(dmean, dvar, shares)
-    count = max(1, elements_per_statistic(x.shape, shared.roles))
-    of_x = 2 / count * into_var / rstd
-    of_1 = into_mean / count + 2 / count * into_var * _difference(mixed, found) - of_x * mixed.tail * rstd
-    terms = rstd, of_x, of_1
-    dx = _grid.gradient(_PAIRS, layout, dy, x, mixed.mean, rstd, terms, *pair, activation=activation)
-    logits = mixture.logits(dmean, dvar, shares)
-    results = (*logits, second.sum(0), first.sum(0))
-    return SwitchableGradients(dx, *(cast(r, d) for r, d in zip(results, [*dtypes, dtypes[2]], strict=True)))
+    # A mean's share in each of its elements; of a sample without any, all sums are 0.
+    part = 1 / np.maximum(1, valid.counts)[:, np.newaxis]
+    of_x = 2 * part * into_var / rstd
+    of_1 = part * (into_mean + 2 * into_var * _difference(mixed, found)) - of_x * mixed.tail * rstd
+    dx = valid.gradient(dy, mixed.mean, rstd, (rstd, of_x, of_1), pair, activation)
+    results = *mixture.logits(dmean, dvar, shares), second.sum(0), first.sum(0)
+    return SwitchableGradients(dx, *(cast(r, dtype) for r, dtype in zip(results, dtypes, strict=True)))
 
 
 _FORWARD = "that of what the forward call returned"
@@ -237,6 +250,11 @@ def _shares(logits: Any, name: str) -> Array:
     return shares
 
 
+def _of_samples(parameter: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """A parameter of each channel, for every sample."""
+    return None if parameter is None else np.broadcast_to(parameter, shape)
+
+
 def _running(
     mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: Array | None, momentum: float
 ) -> Running | None:
@@ -254,19 +272,16 @@ def _difference(a: _grid.Moments, b: _grid.Moments) -> Array:
     return difference
 
 
-def _merged(found: _grid.Moments, axis: int) -> _grid.Moments:
-    """The moments of instances, which are of one size, merged along an axis."""
-    pilot = found.mean.take([0], axis)
+def _merged(found: _grid.Moments, axis: int, counts: Array) -> _grid.Moments:
+    """The moments of instances merged along an axis; counts: the elements of each sample's instances."""
+    parts = (counts / counts.sum())[:, np.newaxis] if axis == 0 else np.full(1, 1 / found.mean.shape[1])
+    # Any mean will do as a pilot, but that of an empty sample lies far away.
+    pilot = found.mean.take([int(np.argmax(counts)) if axis == 0 else 0], axis)
     away = (found.mean - pilot) + found.tail
-    shift = away.mean(axis, keepdims=True)
+    shift = (parts * away).sum(axis, keepdims=True)
     mean = pilot + shift
-    tail = (pilot - mean) + shift
-    variance = found.variance.mean(axis, keepdims=True) + np.square(away - shift).mean(axis, keepdims=True)
-    return _grid.Moments(mean, tail, variance)
-
-
-def _of_batch(found: _grid.Moments) -> tuple[Array, ...]:
-    return tuple(s[0] for s in _merged(found, 0))
+    variance = (parts * (found.variance + np.square(away - shift))).sum(axis, keepdims=True)
+    return _grid.Moments(mean, (pilot - mean) + shift, variance)
 
 
 class _Mixture(NamedTuple):
@@ -276,19 +291,19 @@ class _Mixture(NamedTuple):
     layer: _grid.Moments
     batch: _grid.Moments
     mixed: _grid.Moments
-    constant: bool  # is the batch's a running one?
+    parts: Array  # each sample's in the batch's statistics, (N, 1): 0 where these are running ones
 
     def back(self, dmean: Array, dvar: Array, shares: tuple[Array, Array]) -> tuple[Array, Array]:
         """The gradients with respect to the mean and variance of every instance."""
-        (samples, channels), (w, v) = dmean.shape, shares
+        w, v = shares
         into_mean, into_var = w[0] * dmean, v[0] * dvar
-        for k, (of, axis, count) in enumerate(((self.layer, 1, channels), (self.batch, 0, samples)), 1):
-            if of is self.batch and self.constant:
-                continue
-            dvar_k = v[k] * dvar.sum(axis, keepdims=True)
-            spread = 2 * dvar_k * _difference(self.instance, of)
-            into_mean = into_mean + (w[k] * dmean.sum(axis, keepdims=True) + spread) / count
-            into_var = into_var + dvar_k / count
+        for k, (of, axis, parts) in enumerate(
+            ((self.layer, 1, 1 / dmean.shape[1]), (self.batch, 0, self.parts)), 1
+        ):
+            of_var = v[k] * dvar.sum(axis, keepdims=True)
+            spread = 2 * of_var * _difference(self.instance, of)
+            into_mean = into_mean + parts * (w[k] * dmean.sum(axis, keepdims=True) + spread)
+            into_var = into_var + parts * of_var
         return into_mean, into_var
 
     def logits(self, dmean: Array, dvar: Array, shares: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -299,20 +314,22 @@ class _Mixture(NamedTuple):
         return shares[0] * means, shares[1] * variances
 
 
-def _mixture(found: _grid.Moments, shares: tuple[Array, Array], running: Running | None) -> _Mixture:
-    layer = _merged(found, 1)
+def _mixture(
+    found: _grid.Moments, counts: Array, shares: tuple[Array, Array], running: Running | None
+) -> _Mixture:
+    layer, parts = _merged(found, 1, counts), (counts / counts.sum())[:, np.newaxis]
     if running is None:
-        batch = _merged(found, 0)
+        batch = _merged(found, 0, counts)
     else:
         mean, var = (s.astype(np.float64)[np.newaxis] for s in (running.mean, running.var))
-        batch = _grid.Moments(mean, np.zeros_like(mean), var)
+        batch, parts = _grid.Moments(mean, np.zeros_like(mean), var), np.zeros_like(parts)
     (w, v), pilot = shares, found.mean
-    shift = (
-        found.tail * w[0]
-        + w[1] * (layer.mean - pilot + layer.tail)
-        + w[2] * (batch.mean - pilot + batch.tail)
-    )
+    shift = w[0] * found.tail + w[1] * _difference(layer, _at(pilot)) + w[2] * _difference(batch, _at(pilot))
     mean = pilot + shift
     variance = v[0] * found.variance + v[1] * layer.variance + v[2] * batch.variance
-    mixed = _grid.Moments(mean, (pilot - mean) + shift, variance)
-    return _Mixture(found, layer, batch, mixed, running is not None)
+    return _Mixture(found, layer, batch, _grid.Moments(mean, (pilot - mean) + shift, variance), parts)
+
+
+def _at(mean: Array) -> _grid.Moments:
+    """A mean without a tail."""
+    return _grid.Moments(mean, np.zeros(()), np.zeros(()))

@@ -11,11 +11,11 @@ from .job import (
     ALONG,
     BESIDE,
     COUNTS,
-    FOLD,
     LENGTH,
     OPTIONS,
     PARAMETERS,
     STREAMING,
+    UNCENTRED,
     X,
     Y,
     by_segment,
@@ -23,18 +23,20 @@ from .job import (
     place,
     reduced,
     start,
+    sums_squares,
     walk,
 )
 from .loads import load, store
 from .memory import deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
 from .phases import Phase, listed, run_all, table
-from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, source_of
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
     FOUR_WIDE,
     LINES,
     WIDE,
     chunk_moments,
     chunks_of,
+    clear,
     finish_moments,
     is_whole,
     merge_chunks,
@@ -47,7 +49,7 @@ from .slabs import (
     widening,
     width_of,
 )
-from .sums import inverse_root
+from .sums import rstd_with
 from .tiles import (
     apply_row,
     apply_row_affine,
@@ -101,10 +103,11 @@ def apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line):
 
 
 @step
-def rstd_of(state, eps, line, rstd):
+def rstd_of(state, job, eps, line, rstd):
     """rstd from the line of variances."""
+    least = sums_squares(job)
     for k in range(0, line, lanes(state)):
-        store(rstd, k, inverse_root(load(state, 2 * line + k) + eps))
+        store(rstd, k, rstd_with(load(state, 2 * line + k), eps, least))
 
 
 @step
@@ -145,13 +148,13 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
 
 
 @routine
-def _add(x, residual, total, job, i):
-    """total = x + residual, for slab i."""
+def _add(x, residual, total, job, i, factor):
+    """total = factor·x + residual, for slab i."""
     b, low, width = slab_of(job, i)
     xs, more, to = walk(job, X), walk(job, BESIDE), walk(job, Y)
     for m in range(reduced(job)):
         at, beside = place(xs, b, m) + low, place(more, b, m) + low
-        add_run(x, at, residual, beside, total, place(to, b, m) + low, width)
+        add_run(x, at, residual, beside, total, place(to, b, m) + low, width, factor)
 
 
 @step
@@ -175,17 +178,19 @@ def _forward_slab(i, arrays, numbers, job, eps):
     b, low, width = slab_of(job, i)
     chunks = chunks_of(job)
     if given(residual):
-        _add(x, residual, total, job, i)
+        _add(x, residual, total, job, i, factor_of(job, statistics))
     source, array = source_of(arrays)
     line, xs = padded(y, width_of(job)), walk(job, array)
     space, low_space = np.empty((LINES * chunks + 1) * line), np.zeros(4 * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), y)
     slab_moments(source, xs, job, array, b, low, width, lines, state, line)
     rstd = moved(state, chunks * LINES * line)
-    rstd_of(state, eps, line, rstd)
+    rstd_of(state, job, eps, line, rstd)
     if given(statistics):
         store_statistics(statistics, state, line, rstd, job, b, low, width, not given(y))
     if given(y):
+        if job[UNCENTRED] != 0:
+            clear(state, 2 * line)
         span = (b, np.int64(0), reduced(job))
         apply_state(source, array, y, pair, job, span, low, width, state, rstd, lines, line)
     keep(space)
@@ -194,9 +199,9 @@ def _forward_slab(i, arrays, numbers, job, eps):
 
 @Phase
 def _add_residual(i, arrays, numbers, job, eps):
-    """total = x + residual, for slab i."""
+    """The sum of x and residual, for slab i."""
     x, residual, total = listed(arrays, 3)
-    _add(x, residual, total, job, i)
+    _add(x, residual, total, job, i, factor_of(job, numbers[0]))
 
 
 @Phase
@@ -219,12 +224,14 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     b, low, width = slab_of(job, i)
     state = moved(partial, i * chunks * LINES * line)
     merge_chunks(state, chunks, reduced(job), rows_per_chunk(job), line)
-    finish_moments(state, reduced(job), job[COUNTS + FOLD], width, line)
+    finish_moments(state, job, width, line)
     if given(statistics):
         space = np.empty(line)
-        rstd_of(state, eps, line, pointer(space))
+        rstd_of(state, job, eps, line, pointer(space))
         store_statistics(statistics, state, line, pointer(space), job, b, low, width, not given(arrays[3]))
         keep(space)
+    if job[UNCENTRED] != 0:
+        clear(state, 2 * line)
 
 
 @Phase
@@ -237,7 +244,7 @@ def _apply_found(i, arrays, numbers, job, eps):
     state = moved(numbers[1], (b * slabs + i % slabs) * chunks_of(job) * LINES * line)
     space, low_space = np.empty(line), np.zeros(4 * line)
     rstd, lines = pointer(space), numbers_like(pointer(low_space), y)
-    rstd_of(state, eps, line, rstd)
+    rstd_of(state, job, eps, line, rstd)
     apply_state(source, array, y, pair, job, (b, first, last), low, width, state, rstd, lines, line)
     keep(space)
     keep(low_space)
@@ -247,9 +254,9 @@ def _apply_found(i, arrays, numbers, job, eps):
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
-    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
-    size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd (the mean's tail
-    where y is of size 0), each repeated for the columns that share it; or of size 0.
+    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for factor·x + residual: flat, or
+    both of size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd (the mean's
+    tail where y is of size 0), each repeated for the columns that share it; or of size 0.
     """
     job = pointer(job)
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)

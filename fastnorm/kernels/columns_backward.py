@@ -5,7 +5,7 @@ import numpy as np
 from .._jit import kernel, routine, step
 from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
-from .job import AFFINE, ALONG, COUNTS, GRADIENTS, LENGTH, OPTIONS, PHASES, kept, reduced
+from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, PHASES, apart, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
 from .phases import Phase, address, run, run_all, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
@@ -15,9 +15,14 @@ from .tiles import padded
 
 @step
 def slabs_per_line(job):
-    """Slabs of a task: with a pair per row, so many that each task has a line of parameter gradients to itself."""
+    """Slabs of a task: with a pair per row, so many that each task has a line of parameter gradients to itself.
+
+    Or if samples have pairs of their own, all slabs of a sample: then one line is enough.
+    """
     if job[AFFINE + ALONG] != 0:
         return 1
+    if apart(job) > 0:
+        return apart(job) * slabs_of(job)
     lines = job[OPTIONS + GRADIENTS]
     return (kept(job) * slabs_of(job) + lines - 1) // lines
 
@@ -26,8 +31,7 @@ def slabs_per_line(job):
 def finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state):
     """All lines of a slab from its sums."""
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, state)
-    rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-    finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients)
+    finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients)
 
 
 @step
@@ -55,7 +59,7 @@ def _whole_slabs(i, arrays, numbers, job, eps):
     space, low_space = np.empty(9 * line), np.zeros(LINES * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), arrays[1])
     sums, rest = moved(state, 3 * line), moved(state, 6 * line)
-    own = gradients if job[AFFINE + ALONG] != 0 else line_of(gradients, i)
+    own = gradients if job[AFFINE + ALONG] != 0 or apart(job) > 0 else line_of(gradients, i)
     for slab in range(i * band, min((i + 1) * band, kept(job) * slabs_of(job))):
         b, low, width = slab_of(job, slab)
         clear(sums, 6 * line)
@@ -65,8 +69,7 @@ def _whole_slabs(i, arrays, numbers, job, eps):
             chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state)
             _add_chunk(sums, rest, state, 3 * line)
         _add_rest(sums, rest, 3 * line)
-        rstd = moved(statistics[1], b * job[COUNTS + LENGTH] + low)
-        finish_lines(pair, rstd, sums, job, b, low, width, lines, line, own)
+        finish_lines(pair, statistics, sums, job, b, low, width, lines, line, own)
         gradient_rows(arrays, pair, own, job, b, np.int64(0), reduced(job), low, width, lines, line)
     keep(space)
     keep(low_space)
@@ -118,12 +121,12 @@ def _gradient_rows(i, arrays, numbers, job, eps):
     line, slabs = padded(arrays[1], width_of(job)), slabs_of(job)
     space, low_space = np.empty(3 * line), np.zeros(LINES * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), arrays[1])
-    apart = job[AFFINE + ALONG] == 0
-    band = slabs_per_line(job) if apart else np.int64(1)
-    own = line_of(gradients, i) if apart else nowhere(gradients)
-    for slab in range(i * band, min((i + 1) * band, kept(job) * slabs) if apart else i + 1):
+    by_row = job[AFFINE + ALONG] == 0
+    band = slabs_per_line(job) if by_row else np.int64(1)
+    own = line_of(gradients, i if apart(job) == 0 else 0) if by_row else nowhere(gradients)
+    for slab in range(i * band, min((i + 1) * band, kept(job) * slabs) if by_row else i + 1):
         b, first, last, low, width = task_of(job, slab)
-        if apart:
+        if by_row:
             b, low, width = slab_of(job, slab)
             first, last = np.int64(0), reduced(job)
         sums = moved(partial, (b * slabs + slab % slabs) * chunks_of(job) * 3 * line)

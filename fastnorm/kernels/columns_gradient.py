@@ -17,14 +17,17 @@ from .job import (
     OPTIONS,
     SECOND_MOMENT,
     STREAMING,
+    UNCENTRED,
     X,
     Y,
+    beyond,
     by_segment,
     kept,
     place,
     reduced,
     slot,
     start,
+    sums_squares,
     walks_of,
 )
 from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
@@ -69,12 +72,13 @@ def row_weight(pair, walks, job, b, m):
 @step
 def row_gradient(dy, beside, x, at, width, lines, line, pair, row_pair, job, g):
     """g = dy·act'(z) of one row, z recomputed from x; dy where there is no activation."""
+    of_z = moved(lines, Z_HIGH * line)
     if job[OPTIONS + ACTIVATION] == NONE:
         pass
     elif has_row_pair(pair, job):
-        apply_row_affine(x, at, g, np.int64(0), width, lines, line, row_pair[0], row_pair[1])
+        apply_row_affine(x, at, g, np.int64(0), width, of_z, line, row_pair[0], row_pair[1])
     else:
-        apply_row(x, at, g, np.int64(0), width, moved(lines, Z_HIGH * line), line)
+        apply_row(x, at, g, np.int64(0), width, of_z, line)
     activate_backward(dy, beside, g, width, job[OPTIONS + ACTIVATION])
 
 
@@ -197,21 +201,25 @@ def start_lines(like, pair, statistics, job, b, low, width, lines, line, state):
     none = (nothing(pair[0]), nothing(pair[1]))
     scales = moved(state, 2 * line)
     fill_coefficients(like, state, scales, width, none, affine, lines, line)
+    if job[UNCENTRED] != 0:
+        clear(state, line)
     fill_coefficients(
         like, state, scales, width, pair_along(pair, job), affine, moved(lines, Z_HIGH * line), line
     )
 
 
 @routine
-def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
+def finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients):
     """The lines of dx from a slab's sums over all rows, and the gradients of the columns' pairs, or of the slab's one."""
     weight = pair[0]
     dweight, dbias, parameters = gradients
     along, fold, by_row = job[AFFINE + ALONG], job[COUNTS + FOLD], by_segment(job)
-    count = np.float64(reduced(job) * fold)
+    count = 1.0 if sums_squares(job) else np.float64(reduced(job) * fold)
     constant, second_moment = job[OPTIONS + CONSTANT] != 0, job[OPTIONS + SECOND_MOMENT] != 0
+    uncentred, at = job[UNCENTRED] != 0, b * job[COUNTS + LENGTH] + low
+    mean_of, rstd = moved(statistics[0], at), moved(statistics[1], at)
     # A single element always normalizes to 0, and its dx is exactly 0.
-    alone = count == 1 and not constant and not second_moment
+    alone = count == 1 and not constant and not second_moment and not uncentred
     affine = start(job, AFFINE, b, 0) + low * along
     to = slot(job, b) * parameters + affine if along != 0 else affine
     own = given(weight) and not by_row
@@ -225,7 +233,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
         for j in range(k, k + fold):
             w = np.float64(weight[affine + j * along]) if own else 1.0
             first = sums[j]
-            second = sums[line + j] - drift * first
+            second = sums[line + j] - (-beyond(job, mean_of[j], rstd[j]) if uncentred else drift) * first
             mean += w * first
             product += w * second
             if along != 0 and given(dweight):
@@ -236,7 +244,7 @@ def finish_lines(pair, rstd, sums, job, b, low, width, lines, line, gradients):
                 total2, rest2 = add_exactly(total2, rest2, second)
         if constant:
             mean, product = 0.0, 0.0
-        if second_moment:
+        if second_moment or uncentred:
             mean = 0.0
         for j in range(k, k + fold):
             w = np.float64(weight[affine + j * along]) if own else 1.0
@@ -282,7 +290,7 @@ def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, 
 
 @step
 def _row_products(g, g_at, x, at, width, lines, line):
-    """(Σ g·x_hat, Σ g) over a row."""
+    """(Σ g·x_hat, Σ g) over a row; or of x·rstd in the place of x_hat, if the lines say so."""
     n = lanes(x)
     second = splat(x, 0.0)
     first = second
@@ -312,7 +320,8 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
             to[r] = (DX + r) * line if beside else place(walks[2], b, start + r * wide) + low
             if by_row:
                 affine = place(walks[3], b, start + r * wide)
-                second, first_sum = _row_products(g, g_at[r], x, x_at[r], width, lines, line)
+                known = moved(lines, (Z_HIGH if job[UNCENTRED] != 0 else HIGH) * line)
+                second, first_sum = _row_products(g, g_at[r], x, x_at[r], width, known, line)
                 dweight[affine] += second
                 dbias[affine] += first_sum
         if not given(dx):

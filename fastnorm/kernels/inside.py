@@ -50,7 +50,7 @@ def _statistic(x, second_moment, eps):
     sums = group_sums(pointer(x), walk(job, X), job, chunks, 0, pointer(partial))
     keep(partial)
     keep(space)
-    return statistic_of_sums(sums, x.size, eps)
+    return statistic_of_sums(sums, x.size, eps, False)
 
 
 @step
@@ -103,7 +103,7 @@ def _norm_columns(x, weight, bias, eps, y, mean, variance, applies):
         slab_moments(source, walk(job, X), job, X, b, low, width, lines, state, line)
         if applies:
             rstd = moved(state, LINES * chunks_of(job) * line)
-            rstd_of(state, eps, line, rstd)
+            rstd_of(state, job, eps, line, rstd)
             pair, span = (pointer(weight), pointer(bias)), (b, np.int64(0), reduced(job))
             apply_state(source, X, to, pair, job, span, low, width, state, rstd, lines, line)
         else:

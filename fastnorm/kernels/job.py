@@ -17,11 +17,17 @@ from .._jit import step
 # residual, or dy) …
 COLUMNS = 6
 COUNTS, OPTIONS, PHASES, X, AFFINE, Y, BESIDE = np.arange(7) * COLUMNS
+# (Behind the phases, which are five at most: whether x is divided only, and no mean subtracted.)
+UNCENTRED = PHASES + 5
 # … the columns of the first: how many positions, and how many neighbours in a kept run share a statistic (group norm) …
 B0, B1, M0, M1, LENGTH, FOLD = range(6)
 # … of the second: RMS or mean and variance, the fused activation, whether to store past the cache, whether x_hat's mean
 # is a constant of the backward pass (inference), how many lines of parameters' gradients there are, of how many each …
 SECOND_MOMENT, ACTIVATION, STREAMING, CONSTANT, GRADIENTS, PARAMETERS = range(6)
+# … where the second moment is 1 for the mean square, or the sum of squares, of which eps is then the least …
+SUM_OF_SQUARES = 2
+# … in a forward pass that adds a residual the bits of a float64 by which x is multiplied, in the place of CONSTANT …
+FACTOR = CONSTANT
 # … and of the others, after the strides (in elements) along B0, B1, M0, M1: the first element, and the step along the run.
 OFFSET, ALONG = 4, 5
 
@@ -67,6 +73,40 @@ def walks_of(job):
 def by_segment(job):
     """Whether a run shares an affine pair, and the runs of a group have different ones."""
     return job[AFFINE + ALONG] == 0 and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
+
+
+@step
+def apart(job):
+    """How many successive kept positions share affine pairs that no others use; 0 where there is no such number."""
+    if job[COUNTS + B0] == 1:
+        return np.int64(1 if job[AFFINE + B1] != 0 else 0)
+    if job[AFFINE + B0] == 0:
+        return np.int64(0)
+    return job[COUNTS + B1] if job[AFFINE + B1] == 0 else np.int64(1)
+
+
+@step
+def centre_of(job, mean, tail):
+    """What is subtracted from x for y, of a mean and its tail: nothing by a norm that only divides."""
+    return (0.0, 0.0) if job[UNCENTRED] != 0 else (mean, tail)
+
+
+@step
+def beyond(job, mean, rstd):
+    """What a norm that only divides has in the place of x_hat is x·rstd: so much more."""
+    return mean * rstd if job[UNCENTRED] != 0 else 0.0
+
+
+@step
+def sums_squares(job):
+    """Whether the statistic is the sum of squares."""
+    return job[OPTIONS + SECOND_MOMENT] == SUM_OF_SQUARES
+
+
+@step
+def count_of(job):
+    """The elements of a group, by which its sum of squares is divided; 1 where that sum is the statistic."""
+    return 1.0 if sums_squares(job) else np.float64(reduced(job) * job[COUNTS + LENGTH])
 
 
 @step

@@ -70,7 +70,8 @@ def _quantize_rows(i, arrays, numbers, job, eps):
     buffer, partial = stack(x, BLOCK), np.empty(4 * chunks[3])
     band = groups_per_task(job)
     for b in range(i * band, min((i + 1) * band, kept(job))):
-        statistic = statistic_of_sums(group_sums(x, xs, job, chunks, b, pointer(partial)), count, eps)
+        sums = group_sums(x, xs, job, chunks, b, pointer(partial))
+        statistic = statistic_of_sums(sums, count, eps, False)
         known = coefficients(x, (statistic[0], statistic[1], statistic[2]), 1.0, 0.0)
         scale = scales[b] if job[OPTIONS + CONSTANT] != 0 else 0.0
         scales[b] = _quantize_row(

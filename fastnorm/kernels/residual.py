@@ -1,11 +1,11 @@
-"""What a forward phase normalizes: x, or x + residual, which is stored first."""
+"""What a forward phase normalizes: x, or factor·x + residual, which is stored first."""
 
 from .._jit import step
-from .job import X, Y
+from .job import FACTOR, OPTIONS, X, Y
 from .loads import load, load_part, store, store_part
-from .memory import given
+from .memory import given, numbers_like
 from .phases import listed
-from .vectors import in_vectors, lanes
+from .vectors import fma, in_vectors, lanes, splat
 
 # The phases of a forward call: the first alone, or the others in turn.
 ALL_AT_ONCE, ADD, CHUNKS, MERGE, APPLY = range(5)
@@ -13,20 +13,26 @@ ALL_AT_ONCE, ADD, CHUNKS, MERGE, APPLY = range(5)
 
 @step
 def source_of(arrays):
-    """What is normalized, x or x + residual, and its line of the job."""
+    """What is normalized, x or the sum, and its line of the job."""
     x, residual, total = listed(arrays, 3)
     return (total, Y) if given(residual) else (x, X)
 
 
 @step
-def add_run(x, at, residual, more, total, to, size):
-    """total = x + residual."""
-    n = lanes(x)
+def factor_of(job, numbers):
+    """What x is multiplied by before the residual is added; numbers: any of float64."""
+    return numbers_like(job, numbers)[OPTIONS + FACTOR]
+
+
+@step
+def add_run(x, at, residual, more, total, to, size, factor):
+    """total = factor·x + residual, in one rounding where the machine has it; by a factor of 1 in any case."""
+    n, times = lanes(x), splat(total, factor)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        store(total, to + i, load(x, at + i) + load(residual, more + i))
+        store(total, to + i, fma(load(x, at + i), times, load(residual, more + i)))
     rest = size - whole
     if rest > 0:
         i = whole
-        value = load_part(x, at + i, rest) + load_part(residual, more + i, rest)
+        value = fma(load_part(x, at + i, rest), times, load_part(residual, more + i, rest))
         store_part(total, to + i, value, rest)

@@ -31,16 +31,19 @@ from .job import (
     X,
     Y,
     by_segment,
+    centre_of,
+    count_of,
     kept,
     place,
     reduced,
     start,
+    sums_squares,
     walk,
 )
 from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, listed, run_all, table
-from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, source_of
+from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from, statistic_of_sums
 from .vectors import lanes
 
@@ -112,20 +115,21 @@ def apply(x, y, weight, bias, mean, variance, job, eps, threads):
 
 
 @routine
-def _add(x, residual, total, job, b):
-    """total = x + residual, for group b."""
+def _add(x, residual, total, job, b, factor):
+    """total = factor·x + residual, for group b."""
     xs, more, to = walk(job, X), walk(job, BESIDE), walk(job, Y)
     for m in range(reduced(job)):
         size = job[COUNTS + LENGTH]
-        add_run(x, place(xs, b, m), residual, place(more, b, m), total, place(to, b, m), size)
+        at, beside = place(xs, b, m), place(more, b, m)
+        add_run(x, at, residual, beside, total, place(to, b, m), size, factor)
 
 
 @step
-def _finish_batch(batch, count, eps):
+def _finish_batch(batch, count, eps, least):
     """Mean, tail, rstd and variance of a whole batch, a vector of groups at a time: division and root take their time."""
     for i in range(0, _GROUPS, lanes(batch)):
         sums = (load(batch, _CENTRE + i), load(batch, _FIRST + i), load(batch, _SECOND + i))
-        mean, tail, rstd, variance = statistic_from(sums, count, eps)
+        mean, tail, rstd, variance = statistic_from(sums, count, eps, least)
         store(batch, _MEAN + i, mean)
         store(batch, _TAIL + i, tail)
         store(batch, _RSTD + i, rstd)
@@ -173,19 +177,20 @@ def _forward_groups(i, arrays, numbers, job, eps):
         groups = min(per_batch, last - low)
         for j in range(groups):
             if given(residual):
-                _add(x, residual, total, job, low + j)
+                _add(x, residual, total, job, low + j, factor_of(job, batch))
             if not short:
                 sums = group_sums(source, where, job, chunks, low + j, partial)
                 batch[_CENTRE + j], batch[_FIRST + j], batch[_SECOND + j] = sums
         if short:
             short_sums(source, where, low, groups, count, job[OPTIONS + SECOND_MOMENT], batch, _GROUPS)
-        _finish_batch(batch, np.float64(count), eps)
+        _finish_batch(batch, count_of(job), eps, sums_squares(job))
         for j in range(groups):
             found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
             if given(statistics):
                 store_moments(statistics, found, kept(job), low + j, not given(y))
+            batch[_MEAN + j], batch[_TAIL + j] = centre_of(job, found[0], found[1])
             if given(y) and not plain:
-                statistic = (found[0], found[1], found[2])
+                statistic = (batch[_MEAN + j], batch[_TAIL + j], found[2])
                 apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
         if given(y) and plain:
             short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, _GROUPS)
@@ -193,9 +198,9 @@ def _forward_groups(i, arrays, numbers, job, eps):
 
 @Phase
 def _add_residual(i, arrays, numbers, job, eps):
-    """total = x + residual, for group i."""
+    """The sum of x and residual, for group i."""
     x, residual, total = listed(arrays, 3)
-    _add(x, residual, total, job, i)
+    _add(x, residual, total, job, i, factor_of(job, numbers[0]))
 
 
 @Phase
@@ -215,10 +220,11 @@ def _merge_chunks(i, arrays, numbers, job, eps):
     chunks = chunking(job, source_of(arrays)[1])[3]
     sums = merged_sums(moved(partial, 4 * i * chunks), chunks)
     line = moved(result, 4 * i)
-    found = statistic_of_sums(sums, reduced(job) * job[COUNTS + LENGTH], eps)
+    found = statistic_of_sums(sums, count_of(job), eps, sums_squares(job))
     line[0], line[1], line[2], line[3] = found
     if given(statistics):
         store_moments(statistics, line, kept(job), i, not given(arrays[3]))
+    line[0], line[1] = centre_of(job, found[0], found[1])
 
 
 @Phase
@@ -233,9 +239,9 @@ def _apply_found(i, arrays, numbers, job, eps):
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
 
-    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for x + residual: flat, or both of
-    size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd (the mean's tail where y is
-    of size 0), or of size 0 where nobody asks.
+    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for factor·x + residual: flat, or
+    both of size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd (the mean's tail
+    where y is of size 0), or of size 0 where nobody asks.
     """
     job = pointer(job)
     groups, band = kept(job), groups_per_task(job)

@@ -16,6 +16,7 @@ from .job import (
     LENGTH,
     OPTIONS,
     PHASES,
+    apart,
     by_segment,
     kept,
     reduced,
@@ -62,9 +63,14 @@ def parts_per_task(job):
 
 @step
 def groups_per_line(job):
-    """Groups of a task: with a pair per element, so many that each task has a line of parameter gradients to itself."""
+    """Groups of a task: with a pair per element, so many that each task has a line of parameter gradients to itself.
+
+    Or if samples have pairs of their own, all groups of a sample: then one line is enough.
+    """
     if job[AFFINE + ALONG] == 0:
         return groups_per_task(job)
+    if apart(job) > 0:
+        return apart(job)
     lines = job[OPTIONS + GRADIENTS]
     return (kept(job) + lines - 1) // lines
 
@@ -114,13 +120,13 @@ def _whole_groups(i, arrays, numbers, job, eps):
     walks, cut = walks_of(job), _cut(job)
     parts = cut[0]
     if job[AFFINE + ALONG] != 0:
-        gradients = line_of(gradients, i)
+        gradients = line_of(gradients, i if apart(job) == 0 else 0)
     length, segments = job[COUNTS + LENGTH], reduced(job)
     whole = (np.int64(0), segments, np.int64(0), length)
     buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], SPACE)
     sums = moved(numbers[3], 3 * parts * i)
     per_batch = 1
-    if gathers(gradients, job) and job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0:
+    if gathers(gradients, job) and job[AFFINE + B1] == 0 and (job[AFFINE + B0] == 0 or apart(job) > 0):
         per_batch = max(1, min(GROUPS, BATCH // (length * segments)))
     band = groups_per_line(job)
     last = min((i + 1) * band, kept(job))
@@ -131,7 +137,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
             statistic = statistic_of(statistics, b)
             for part in range(parts):
                 _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
-            means = group_means(sums, parts, pair, walks, gradients, job, b)
+            means = group_means(sums, parts, pair, walks, statistic, gradients, job, b)
             fill_line(line, statistic, means, job, arrays[1])
         _finish(arrays, pair, walks, statistics, lines, gradients, job, low, groups, whole, buffer)
 
@@ -155,8 +161,9 @@ def _merge_parts(i, arrays, numbers, job, eps):
     """The line of group i, from the sums of its parts."""
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     parts = _cut(job)[0]
-    means = group_means(moved(numbers[3], 3 * parts * i), parts, pair, walks_of(job), gradients, job, i)
-    fill_line(moved(numbers[4], i * LINE), statistic_of(statistics, i), means, job, arrays[1])
+    statistic, sums = statistic_of(statistics, i), moved(numbers[3], 3 * parts * i)
+    means = group_means(sums, parts, pair, walks_of(job), statistic, gradients, job, i)
+    fill_line(moved(numbers[4], i * LINE), statistic, means, job, arrays[1])
 
 
 @Phase

@@ -15,7 +15,11 @@ from .job import (
     OPTIONS,
     SECOND_MOMENT,
     STREAMING,
+    UNCENTRED,
+    beyond,
     by_segment,
+    centre_of,
+    count_of,
     place,
     reduced,
     slot,
@@ -38,9 +42,10 @@ from .vectors import added_up, fma, head, in_vectors, lanes, splat, wide
 BATCH = 16384
 GROUPS = 16
 
-# The line of a group: x_hat = (x - HIGH)·SCALE + SHIFT, dx = OF_G·g·weight + OF_X·x_hat + OF_1.
-HIGH, SCALE, SHIFT, OF_G, OF_X, OF_1 = range(6)
-LINE = 6
+# The line of a group: x_hat = (x - HIGH)·SCALE + SHIFT, dx = OF_G·g·weight + OF_X·x_hat + OF_1, and what x_hat lacks of
+# what the weight multiplies.
+HIGH, SCALE, SHIFT, OF_G, OF_X, OF_1, BEYOND = range(7)
+LINE = 7
 SPACE, TWO_BLOCKS = LINE * GROUPS, 2 * BLOCK
 # Elements of each that are kept beside them, as g behind an activation or dx before it is stored past the cache.
 STRIP = np.int64(256)
@@ -51,7 +56,8 @@ STRIPS = GROUPS * 256
 def through_activation(dy, beside, x, at, size, statistic, pair, affine, job, buffer):
     """buffer = dy·act'(z) of at most a block, z recomputed from x; dy where there is no activation."""
     w, c = (1.0, 0.0) if job[AFFINE + ALONG] != 0 else shared_pair(pair[0], pair[1], affine)
-    high, scale, shift = coefficients(buffer, statistic, w, c)
+    mean, tail = centre_of(job, statistic[0], statistic[1])
+    high, scale, shift = coefficients(buffer, (mean, tail, statistic[2]), w, c)
     known = (splat(buffer, high), splat(buffer, scale), splat(buffer, shift))
     if job[OPTIONS + ACTIVATION] != NONE:
         each = pair_along(pair, job)
@@ -161,7 +167,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
 
 
 @routine
-def group_means(sums, parts, pair, walks, gradients, job, b):
+def group_means(sums, parts, pair, walks, statistic, gradients, job, b):
     """(mean of gw, mean of gw·x_hat, mean of x_hat) over group b, from the sums of its parts, three numbers each.
 
     Where a run shares one affine pair, this is where its gradient is complete. The mean of x_hat is not 0 where a float64
@@ -170,8 +176,9 @@ def group_means(sums, parts, pair, walks, gradients, job, b):
     weight = pair[0]
     dweight, dbias, line = gradients
     shared = job[AFFINE + ALONG] == 0
-    count = np.float64(reduced(job) * job[COUNTS + LENGTH])
+    count = count_of(job)
     per_segment = parts // reduced(job) if by_segment(job) else parts
+    more = beyond(job, statistic[0], statistic[2])
     drift = 0.0
     if is_double(weight) and job[OPTIONS + CONSTANT] == 0 and job[OPTIONS + SECOND_MOMENT] == 0:
         for i in range(parts):
@@ -184,7 +191,7 @@ def group_means(sums, parts, pair, walks, gradients, job, b):
             first, first_rest = add_exactly(first, first_rest, sums[3 * i])
             second, second_rest = add_exactly(second, second_rest, sums[3 * i + 1])
         first += first_rest
-        second = (second + second_rest) - drift * first
+        second = (second + second_rest) - (drift if job[UNCENTRED] == 0 else -more) * first
         affine = place(walks[3], b, low // per_segment)
         if shared and given(gradients[0]):
             dweight[affine] += second
@@ -194,7 +201,7 @@ def group_means(sums, parts, pair, walks, gradients, job, b):
         product, product_rest = add_exactly(product, product_rest, w * second)
     if job[OPTIONS + CONSTANT] != 0:
         return 0.0, 0.0, 0.0
-    if job[OPTIONS + SECOND_MOMENT] != 0:
+    if job[OPTIONS + SECOND_MOMENT] != 0 or job[UNCENTRED] != 0:
         mean, mean_rest = 0.0, 0.0
     return (mean + mean_rest) / count, (product + product_rest) / count, drift
 
@@ -210,9 +217,10 @@ def fill_line(line, statistic, means, job, like):
     line[HIGH], line[SCALE], line[SHIFT] = coefficients(like, statistic, 1.0, 0.0)
     line[SHIFT] -= drift
     alone = reduced(job) * job[COUNTS + LENGTH] == 1
-    if alone and job[OPTIONS + CONSTANT] == 0 and job[OPTIONS + SECOND_MOMENT] == 0:
+    if alone and job[OPTIONS + CONSTANT] == 0 and job[OPTIONS + SECOND_MOMENT] == 0 and job[UNCENTRED] == 0:
         rstd = 0.0  # dx is exactly 0: a single element always normalizes to 0
     line[OF_G], line[OF_X], line[OF_1] = rstd, -rstd * product, -rstd * mean
+    line[BEYOND] = beyond(job, statistic[0], statistic[2])
 
 
 @step
@@ -277,7 +285,7 @@ def _gather_vector(g, g_at, x, x_at, dx, dx_at, weight, lines, groups, i, count,
         line = moved(lines, j * LINE)
         gradient, value = fetch(g, g_at[j] + i, count), fetch(x, x_at[j] + i, count)
         x_hat = standardize(value, splat(x, line[HIGH]), splat(x, line[SCALE]), splat(x, line[SHIFT]))
-        first, second = first + gradient, fma(gradient, x_hat, second)
+        first, second = first + gradient, fma(gradient, x_hat + splat(x, line[BEYOND]), second)
         if given(dx):
             rest = fma(splat(x, line[OF_X]), x_hat, splat(x, line[OF_1]))
             value = fma(splat(x, line[OF_G]), gradient * weight, rest)

@@ -13,6 +13,7 @@ from .job import (
     SECOND_MOMENT,
     kept,
     reduced,
+    sums_squares,
 )
 from .memory import moved, stack
 from .sums import add_exactly, is_sound
@@ -209,12 +210,13 @@ def merge_chunks(partial, chunks, rows, per_chunk, line):
 
 
 @step
-def finish_moments(state, rows, fold, width, line):
+def finish_moments(state, job, width, line):
     """Fold neighbouring columns into one statistic each, and turn M2 into the variance."""
+    fold = job[COUNTS + FOLD]
     if fold > 1:
         for k in range(0, width, fold):
-            fold_columns(state, line, k, fold, np.float64(rows))
-    count = np.float64(rows) * fold
+            fold_columns(state, line, k, fold, np.float64(reduced(job)))
+    count = 1.0 if sums_squares(job) else np.float64(reduced(job)) * fold
     for k in range(2 * line, 3 * line):
         state[k] /= count
 
@@ -227,4 +229,4 @@ def slab_moments(x, walk, job, array, b, low, width, lines, state, line):
         of_chunk = moved(state, chunk * LINES * line)
         chunk_moments(x, walk, job, array, b, chunk, low, width, lines, of_chunk, line)
     merge_chunks(state, chunks, reduced(job), rows_per_chunk(job), line)
-    finish_moments(state, reduced(job), job[COUNTS + FOLD], width, line)
+    finish_moments(state, job, width, line)

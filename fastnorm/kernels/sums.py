@@ -6,7 +6,20 @@ from .._jit import routine, step, strict
 from .job import place
 from .loads import load, load_part
 from .memory import cast, is_double
-from .vectors import added_up, first_of, fma, head, in_vectors, lanes, root, splat, spread, wide, without_nan
+from .vectors import (
+    added_up,
+    at_least,
+    first_of,
+    fma,
+    head,
+    in_vectors,
+    lanes,
+    root,
+    splat,
+    spread,
+    wide,
+    without_nan,
+)
 
 # Elements of a block: at most as many are added up in the precision of the input before they are carried over to float64.
 BLOCK = 2048
@@ -188,19 +201,25 @@ def inverse_root(v):
 
 
 @strict
-def statistic_from(sums, count, eps):
+def rstd_with(variance, eps, least):
+    """1/√(variance + eps) of a vector; or eps is the least that a variance counts for."""
+    return inverse_root(at_least(variance, eps) if least else variance + eps)
+
+
+@strict
+def statistic_from(sums, count, eps, least):
     """(mean, tail, rstd, variance) of `count` elements from (centre, Σ d, Σ d²), all of them vectors."""
     mean, tail, m2 = moments(sums, count)
     variance = m2 / count
-    return mean, tail, inverse_root(variance + eps), variance
+    return mean, tail, rstd_with(variance, eps, least), variance
 
 
 @step
-def statistic_of_sums(sums, count, eps):
+def statistic_of_sums(sums, count, eps, least):
     """The same of numbers, for the bits that a vector of them would have."""
     centre, first, second = sums
     mean, tail, rstd, variance = statistic_from(
-        (spread(centre), spread(first), spread(second)), np.float64(count), eps
+        (spread(centre), spread(first), spread(second)), np.float64(count), eps, least
     )
     return first_of(mean), first_of(tail), first_of(rstd), first_of(variance)
 

@@ -162,6 +162,18 @@ def within(typingctx, a, low, high):
 
 
 @intrinsic
+def at_least(typingctx, a, low):
+    """a, or a number where it is less; NaN where it is NaN."""
+
+    def emit(context, builder, found, arguments):
+        value = arguments[0]
+        bound = _splat(builder, value.type, arguments[1])
+        return builder.select(builder.fcmp_unordered(">=", value, bound), value, bound)
+
+    return a(a, types.float64), emit
+
+
+@intrinsic
 def rounded(typingctx, a):
     """The nearest integers, of two the even one."""
 

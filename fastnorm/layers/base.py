@@ -244,7 +244,7 @@ class ChannelLayer(Layer):
 class TrackingLayer(ChannelLayer):
     """A channel layer that may keep running statistics."""
 
-    _buffers = ("running_mean", "running_var", "num_batches_tracked")
+    _buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
     eps: float
     momentum: float | None
 

@@ -76,7 +76,14 @@ class BatchNorm(TrackingLayer):
         self.momentum = None if momentum is None else _checks.momentum(momentum)
 
     def _forward(self, x: Array) -> Any:
-        result = batch_norm(
+        result = self._normalized(x)
+        # An empty batch has moved no running statistics, so it has no share in their average either.
+        if self.training and self.num_batches_tracked is not None and x.size:
+            self.num_batches_tracked += 1
+        return result
+
+    def _normalized(self, x: Array) -> Any:
+        return batch_norm(
             x,
             self.running_mean,
             self.running_var,
@@ -88,10 +95,6 @@ class BatchNorm(TrackingLayer):
             layout=self.layout,
             return_stats=self.training,
         )
-        # An empty batch has moved no running statistics, so it has no share in their average either.
-        if self.training and self.num_batches_tracked is not None and x.size:
-            self.num_batches_tracked += 1
-        return result
 
     def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
         x, mean, rstd = saved

@@ -1,0 +1,109 @@
+"""The lengths of rows by any p-norm: how they are found, and what the gradient of x over its length is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _checks
+from .._floats import FLOAT32, FLOAT64, DType, computed
+from .._layout import Ints, elements
+from ._backward import backward
+from ._grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums, unmoved
+from ._roles import EUCLIDEAN, with_own_pairs
+
+Array = NDArray[Any]
+
+EUCLIDEAN_PER_ROW = with_own_pairs(EUCLIDEAN)
+
+# The shortest lengths of which 1/length, and in float64 length² too, stays in the range of the dtype.
+_SHORTEST = {FLOAT32: 1.2e-38, FLOAT64: 1.5e-154}
+
+
+def least_square(eps: float, dtype: DType) -> float:
+    """eps² as the kernels take it beside an x of `dtype`; 0 for an eps of 0 alone."""
+    return max(eps, _SHORTEST[computed(dtype)]) ** 2 if eps > 0 else 0.0
+
+
+def lengths(x: Array, p: float, axes: Ints) -> Array:
+    """The p-norms of x over `axes` in float64, for any p but 2, which the kernels know."""
+    if p == 1:
+        return _sum(np.abs(x), axes)
+    largest: Array = np.abs(np.maximum(np.max(x, axes), -np.min(x, axes)).astype(np.float64))
+    if p == math.inf:
+        return largest
+    # As shares of the largest, whose powers neither overflow nor vanish.
+    unit = np.where((largest > 0) & (largest < math.inf), largest, 1.0)
+    shares = np.abs(x.astype(np.float64)) / np.expand_dims(unit, axes)
+    return unit * _sum(np.power(shares, p, out=shares), axes) ** (1 / p)
+
+
+def _sum(x: Array, axes: Ints) -> Array:
+    """Σ x, to the last digits, and on all threads."""
+    return moments(PER_ROW, axes, x).mean * elements(tuple(x.shape[i] for i in axes))
+
+
+def scaled(x: Array, axes: Ints, factor: Array, out: Array | None = None) -> Array:
+    """x times a factor for each row."""
+    return apply(MEAN_SQUARE_PER_ROW, axes, x, unmoved(factor.shape), factor, out=out)
+
+
+def checked(length: Any, x: Array, axes: Ints) -> Array:
+    """The lengths that a forward call returned."""
+    return _checks.parameter(
+        length, "norm", rows_of(x, axes), FLOAT64, "that of what the forward call returned"
+    )
+
+
+def rows_of(x: Array, axes: Ints) -> Ints:
+    """The shape of what there is one of for each row."""
+    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
+
+
+class Projection(NamedTuple):
+    """What the gradient of x/max(length, eps) is made of, a float64 number for each row."""
+
+    scale: Array  # 1/max(length, eps)
+    product: Array  # Σ dy·x·scale
+    pull: Array  # of the slope of the length, in dx; 0 where eps stands in the length's place
+
+    @classmethod
+    def of(cls, dy: Array, x: Array, length: Array, axes: Ints, eps: float) -> Projection:
+        scale = 1 / np.maximum(length, eps)
+        product = sums(MEAN_SQUARE_PER_ROW, axes, dy, x, np.zeros_like(scale), scale).of_product
+        return cls(scale, product, np.where(length < eps, 0.0, -scale * product))
+
+
+def euclidean_gradient(
+    dy: Array, x: Array, length: Array, axes: Ints, eps: float, factor: float = 1.0
+) -> tuple[Array, Array]:
+    """dx of factor·x/max(‖x‖, eps), and Σ dy·x/max(‖x‖, eps) for each row."""
+    weight = np.full(length.shape, factor, computed(x.dtype))
+    if not np.any(length < eps):  # one trip
+        rstd, needs = np.asarray(1 / length), (True, True, False)
+        found = backward(EUCLIDEAN_PER_ROW, axes, dy, x, None, rstd, weight, None, None, needs)
+        assert found.dx is not None and found.dweight is not None
+        return found.dx, found.dweight
+    scale, product, pull = Projection.of(dy, x, length, axes, eps)
+    nothing = np.zeros_like(scale)
+    terms = factor * scale, factor * pull, nothing
+    return gradient(MEAN_SQUARE_PER_ROW, axes, dy, x, nothing, scale, terms), product
+
+
+def gradient_by_slope(dy: Array, x: Array, length: Array, p: float, axes: Ints, eps: float) -> Array:
+    """dx of x/max(‖x‖, eps) for any p, in float64 until it is rounded."""
+    found = Projection.of(dy, x, length, axes, eps)
+    scale, pull, whole = (np.expand_dims(a, axes) for a in (found.scale, found.pull, length))
+    values = x.astype(np.float64)
+    size = np.abs(values)
+    if p == math.inf:
+        is_largest = size == whole
+        slope = is_largest / np.maximum(np.sum(is_largest, axes, keepdims=True), 1)
+    else:
+        slope = np.power(size / whole, p - 1, out=np.zeros_like(size), where=size > 0)
+    dx = np.empty_like(x)
+    np.copyto(dx, scale * dy.astype(np.float64) + pull * np.sign(values) * slope, casting="unsafe")
+    return dx

@@ -1,0 +1,172 @@
+"""Global response norm: channels compete by their lengths over all positions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _checks
+from .._floats import FLOAT64, cast, computed
+from ..kernels.job import SUM_OF_SQUARES
+from ._backward import Gradients
+from ._forward import Array
+from ._grid import apply, gradient, moments, sums, unmoved
+from ._roles import INSTANCE, Norm, with_own_pairs
+
+_RESPONSE = with_own_pairs(Norm(INSTANCE.shared, second_moment=SUM_OF_SQUARES))
+
+
+class _Response(NamedTuple):
+    """What the norms of a sample's channels say, of shape (N, C) or (N, 1)."""
+
+    mean: Array  # of the norms, and eps
+    shares: Array  # the norms over it
+    scale: Array  # what x is multiplied by
+
+    @classmethod
+    def of(cls, norm: Array, weight: Array | None, eps: float) -> _Response:
+        mean = np.sum(norm, 1, keepdims=True) / max(norm.shape[1], 1) + eps
+        shares = norm / mean
+        return cls(mean, shares, 1 + (shares if weight is None else weight * shares))
+
+
+def global_response_norm(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    layout: str | None = None,
+    eps: float = 1e-6,
+    out: Array | None = None,
+    return_norm: bool = False,
+) -> Any:
+    r"""Raise each channel by the share that its norm over all positions has in the sample.
+
+    .. math:: g_{nc} = \lVert x_{nc} \rVert_2, \quad
+              y = x \cdot \left(1 + \mathrm{weight} \cdot \frac{g}{\mathrm{mean}_c(g) + \mathrm{eps}}\right) + \mathrm{bias}
+
+    Parameters
+    ----------
+    x : floating array of any strides
+    weight, bias : arrays of shape (C,), optional
+    layout : str or None
+        The axes by letter, such as "NHWC", in which ConvNeXt V2 has them; None means channels at axis 1.
+    eps : float
+        Added to the mean of a sample's norms.
+    out : array of x's shape and dtype, optional
+        Where to write y; it may be x itself.
+    return_norm : bool
+        Whether to return what `global_response_norm_backward` takes.
+
+    Returns
+    -------
+    y : array with x's dtype, shape and memory order
+    norm : float64 array of shape (N, C)
+        Only with `return_norm=True`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type, dtype, shape or value; nothing has been written.
+
+    References
+    ----------
+    Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", 2023,
+    https://arxiv.org/abs/2301.00808
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnorm.functional.response import global_response_norm
+    >>> x = np.array([[[3, 4], [0, 5], [2, 0]]], np.float32)
+    >>> global_response_norm(x, np.full(3, 4, np.float32)).round(3)
+    array([[[18., 24.],
+            [ 0., 30.],
+            [ 6.,  0.]]], dtype=float32)
+    """
+    x = _checks.array(x, "x")
+    shared, added = INSTANCE.shared(x.shape, layout), _checks.eps(eps)
+    out = _checks.result(out, "out", x)
+    weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out)
+    norm = np.sqrt(moments(_RESPONSE, layout, x).variance)
+    with np.errstate(all="ignore"):  # as in the kernels
+        scale = _Response.of(norm, weight, added).scale
+        offset = None if bias is None else np.broadcast_to(bias, scale.shape)
+        y = apply(_RESPONSE, layout, x, unmoved(scale.shape), scale, offset, out=out)
+    return (y, norm) if return_norm else y
+
+
+def global_response_norm_backward(
+    dy: Array,
+    x: Array,
+    norm: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    layout: str | None = None,
+    eps: float = 1e-6,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    r"""Gradients of `global_response_norm` with respect to x, weight and bias.
+
+    .. math:: p = \mathrm{weight} \cdot \sum dy \cdot x, \quad m = \mathrm{mean}_c(g) + \mathrm{eps}, \quad
+              dx = dy \cdot \left(1 + \mathrm{weight} \cdot \frac{g}{m}\right) +
+              \frac{x}{g} \cdot \left(\frac{p}{m} - \frac{\mathrm{mean}_c(p \cdot g)}{m^2}\right)
+
+    where the sum is taken over the positions of a sample's channel; dweight and dbias are the sums of
+    :math:`dy \cdot x \cdot g / m` and of dy over all elements of a channel.
+
+    Parameters
+    ----------
+    dy, x : floating arrays of one shape and dtype
+        The gradient of the result, and the forward call's input.
+    norm : float64 array of shape (N, C)
+        As `global_response_norm` returned it with `return_norm=True`.
+    weight, bias, layout, eps
+        The forward call's.
+    needs : three booleans
+        Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
+
+    Returns
+    -------
+    Gradients
+        The named tuple (dx, dweight, dbias): dx with x's dtype and memory order, the others with weight's dtype (without
+        one x's, or float32 where that has 16 bits).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type, dtype, shape or value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnorm.functional.response import global_response_norm, global_response_norm_backward
+    >>> x = np.array([[[3, 4], [0, 5], [2, 0]]], np.float32)
+    >>> y, norm = global_response_norm(x, return_norm=True)
+    >>> global_response_norm_backward(np.ones_like(x), x, norm).dbias
+    array([2., 2., 2.], dtype=float32)
+    """
+    x = _checks.array(x, "x")
+    shared, added = INSTANCE.shared(x.shape, layout), _checks.eps(eps)
+    dy, needs = _checks.like(dy, "dy", x), _checks.needs(needs)
+    pair = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why)
+    dtype = computed(x.dtype) if weight is None else weight.dtype
+    shape = shared.statistic_shape(x.shape)
+    norm = _checks.parameter(norm, "norm", shape, FLOAT64, "that of what the forward call returned")
+    with np.errstate(all="ignore"):
+        mean, shares, scale = _Response.of(norm, pair[0], added)
+        inverse = np.divide(1, norm, out=np.zeros_like(norm), where=norm != 0)
+        nothing = np.zeros_like(norm)
+        of_dy, product = sums(_RESPONSE, layout, dy, x, nothing, inverse)
+        product = product * norm  # Σ dy·x
+        dx = None
+        if needs[0]:
+            p = product if pair[0] is None else pair[0] * product
+            of_mean = np.sum(p * norm, 1, keepdims=True) / (max(norm.shape[1], 1) * np.square(mean))
+            terms = scale, p / mean - of_mean, nothing
+            dx = gradient(_RESPONSE, layout, dy, x, nothing, inverse, terms)
+        dweight = cast(np.sum(product * shares, 0), dtype) if needs[1] else None
+        dbias = cast(np.sum(of_dy, 0), dtype) if needs[2] else None
+    return Gradients(dx, dweight, dbias)
