@@ -76,7 +76,7 @@ def cosine_norm_backward(
 
     .. math:: dx = \frac{g - \hat x \, (g \cdot \hat x)}{\lVert x \rVert}, \quad g = \sum_j dy_j \, \hat w_j
 
-        and dw likewise; where a norm is below eps, which then is a constant in its place, without the second term. It is the
+    and dw likewise; where a norm is below eps, which then is a constant in its place, without the second term. It is the
     same centered: g has no mean to lose, being made of rows without one.
 
     Parameters
