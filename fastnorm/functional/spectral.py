@@ -79,7 +79,7 @@ def spectral_norm(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.spectral import spectral_norm
+    >>> from fastnorm import spectral_norm
     >>> u, v = np.array([0.6, 0.8]), np.array([0.8, 0.6])
     >>> w = np.array([[8, 0], [0, 1]], np.float32)
     >>> spectral_norm(w, u, v, n_power_iterations=9, training=True)
@@ -128,7 +128,7 @@ def spectral_norm_backward(dy: Array, w: Array, u: Array, v: Array, sigma: float
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.spectral import spectral_norm, spectral_norm_backward
+    >>> from fastnorm import spectral_norm, spectral_norm_backward
     >>> w, u, v = np.array([[4, 0], [0, 1]], np.float32), np.array([1.0, 0.0]), np.array([1.0, 0.0])
     >>> y, sigma = spectral_norm(w, u, v, return_sigma=True)
     >>> spectral_norm_backward(np.ones_like(w), w, u, v, sigma)

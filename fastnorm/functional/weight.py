@@ -70,7 +70,7 @@ def weight_norm(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_norm
+    >>> from fastnorm import weight_norm
     >>> weight_norm(np.array([[3, 4], [0, 2]], np.float32), np.array([[5], [1]], np.float32))
     array([[3., 4.],
            [0., 1.]], dtype=float32)
@@ -136,7 +136,7 @@ def weight_norm_backward(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_norm, weight_norm_backward
+    >>> from fastnorm import weight_norm, weight_norm_backward
     >>> v, g = np.array([[3, 4]], np.float32), np.array([[10]], np.float32)
     >>> w, norm = weight_norm(v, g, return_norm=True)
     >>> weight_norm_backward(np.array([[1, 0]], np.float32), v, g, norm).dg
@@ -145,8 +145,8 @@ def weight_norm_backward(
     v = _checks.array(v, "v")
     dw = _checks.like(dw, "dw", v, "v")
     norms = _norms(v.shape, dim)
-    own = computed(v.dtype) if g is None else g.dtype
     length = _lengths(g, norms)
+    own = computed(v.dtype) if g is None else g.dtype
     norm = _checks.parameter(norm, "norm", norms.shape, FLOAT64, "that of what the forward call returned")
     root = math.sqrt(norms.elements)
     rstd = _over(norm, root)
@@ -248,7 +248,7 @@ def weight_standardization(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_standardization
+    >>> from fastnorm import weight_standardization
     >>> weight_standardization(np.array([[3, 5], [-2, 2]], np.float32), eps=0)
     array([[-1.,  1.],
            [-1.,  1.]], dtype=float32)
@@ -289,7 +289,7 @@ def weight_standardization_backward(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_standardization, weight_standardization_backward
+    >>> from fastnorm import weight_standardization, weight_standardization_backward
     >>> w = np.array([[3, 5, 10]], np.float32)
     >>> w_hat, mean, rstd = weight_standardization(w, return_stats=True)
     >>> weight_standardization_backward(np.ones_like(w), w, mean, rstd)
