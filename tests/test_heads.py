@@ -225,5 +225,5 @@ def test_layer_without_weights(rng):
     layer(q, k)
     layer.backward(q, k)
     assert layer.grads == {}
-    with pytest.raises(ValueError, match=r"x has shape \(3, 15\)"):
+    with pytest.raises(ValueError, match=r"q has shape \(3, 15\)"):
         layer(q[:, :15], k[:, :15])

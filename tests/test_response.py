@@ -67,8 +67,11 @@ def test_many_positions_and_many_channels(shape, rng):
 def test_no_input_breaks_it(name, rng):
     x = INPUTS[name]((2, 5, 301), (0, 2), rng)
     weight, bias = rng.uniform(0.5, 1, (2, 5)).astype(np.float32)
-    exact = reference.global_response_norm(widen(x), widen(weight), widen(bias))[0]
-    assert_exact(global_response_norm(x, weight, bias), exact, np.float32)
+    dy = rng.standard_normal(x.shape).astype(np.float32)
+    exact, _, *gradients = exactly(dy, x, weight, bias, None)
+    y, norm = global_response_norm(x, weight, bias, return_norm=True)
+    assert_exact(y, exact, np.float32)
+    assert_gradients(global_response_norm_backward(dy, x, norm, weight, bias), gradients, np.float32)
 
 
 def test_channels_and_samples_of_zeros(rng):

@@ -90,6 +90,9 @@ def test_no_input_breaks_a_norm(name, axis, rng):
         exact, exact_norm = reference.normalize(widen(x), p, axis)
         assert_exact(y, exact, np.float32)
         assert_norm(norm, exact_norm, np.float32)
+        dy = rng.standard_normal(x.shape).astype(np.float32)
+        wanted = reference.normalize_backward(widen(dy), widen(x), exact_norm, p, axis)
+        assert_gradient(normalize_backward(dy, x, norm, p, axis), wanted, np.float32)
     assert_exact(scale_norm(x, 17.0, axis=axis), reference.scale_norm(widen(x), 17, axis=axis)[0], np.float32)
 
 
