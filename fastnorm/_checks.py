@@ -61,10 +61,8 @@ def result(value: Any, name: str, x: Array, of: str = "x") -> Array | None:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {x.dtype}, the dtype of {of}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written to")
-    broadcast = (
-        stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)
-    )
-    if value.size and any(broadcast):
+    shared = (stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True))
+    if value.size and any(shared):
         raise ValueError(
             f"{name} is broadcast (has a stride of 0), expected an array with a place for every element"
         )
@@ -179,6 +177,14 @@ def scalar(value: Any, name: str) -> float:
     if value.size != 1:
         raise ValueError(f"{name} has shape {value.shape}, expected (): one number")
     return float(parameter(value, name, value.shape, FLOAT64, "one number").item())
+
+
+def at_least(value: Any, name: str, least: float) -> float:
+    """A number that is no less; it may be infinite."""
+    result = real(value, name, str(least))
+    if not result >= least:
+        raise ValueError(f"{name} is {value!r}, expected at least {least}")
+    return result
 
 
 def momentum(value: Any) -> float:

@@ -33,6 +33,12 @@ def assert_like(y, x):
     assert (y.dtype, y.shape, y.strides) == (x.dtype, x.shape, expected.strides)
 
 
+def assert_sum(found, terms, dtype):
+    """The gradient of one number, to roundings of the terms whose sum it is: they may cancel."""
+    error, size = np.abs(found - np.sum(terms)), np.sum(np.abs(terms))
+    assert error <= GRADIENT_ROUNDINGS * np.finfo(dtype).eps * size
+
+
 def assert_gradients(found, exact, dtype):
     for name, gradient, wanted in zip(("dx", "dweight", "dbias"), found, exact, strict=True):
         assert gradient.shape == wanted.shape, name

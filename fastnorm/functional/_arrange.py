@@ -39,13 +39,20 @@ class Arranged(NamedTuple):
 
 
 def arrange(
-    x: Array, beside: Array | None, given: list[Array | None], roles: Roles, options: tuple[int, ...]
+    x: Array,
+    beside: Array | None,
+    given: list[Array | None],
+    roles: Roles,
+    options: tuple[int, ...],
+    *,
+    reread: bool = False,
 ) -> Arranged:
     """A plan for x, an input beside it, and results (the caller's, or None for new ones).
 
     `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
+    A result that is `reread`, for it holds a sum before it holds y, stays in the cache.
     """
-    streaming = x.nbytes > _STREAMING_BYTES
+    streaming = x.nbytes > _STREAMING_BYTES and not reread
     options = (options[0], options[1], int(streaming), *options[2:])
     if all(r is None for r in given) or _separate(x, beside, given):
         results = [np.empty_like(x) if r is None else r for r in given]

@@ -110,7 +110,7 @@ def normalize_sum(
 
     Where the sum is not, y takes its place.
     """
-    key, call = recall("sum", norm, argument, (eps, factor), None, x, weight, bias)
+    key, call = recall("sum", norm, argument, (eps, factor, summed), None, x, weight, bias)
     at = None
     if call is not None and out is None and sum_out is None and alike(residual, x):
         y = call.new(x)
@@ -129,7 +129,8 @@ def normalize_sum(
             nothing = np.full((3, *shared.statistic_shape(x.shape)), np.nan)
             return _empty(x, out), _empty(x, sum_out), Statistics(*nothing) if wanted else None
         results, times = [out, sum_out] if summed else [out], np.float64(factor).view(np.int64)
-        at = arrange(x, residual, results, shared.roles, (int(norm.second_moment), 0, int(times)))
+        options = int(norm.second_moment), 0, int(times)
+        at = arrange(x, residual, results, shared.roles, options, reread=not summed)
         key = key if x is given[0] and residual is given[1] and at.plain else None
         call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
         x_in, more, sum_to, y_to = at.x, at.beside, at.results[-1], at.results[0]

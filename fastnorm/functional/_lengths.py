@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import FLOAT32, FLOAT64, DType, computed
+from .._floats import FLOAT32, FLOAT64, DType, computed, store
 from .._layout import Ints, elements
 from ._backward import backward
 from ._grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums, unmoved
@@ -104,6 +104,4 @@ def gradient_by_slope(dy: Array, x: Array, length: Array, p: float, axes: Ints, 
         slope = is_largest / np.maximum(np.sum(is_largest, axes, keepdims=True), 1)
     else:
         slope = np.power(size / whole, p - 1, out=np.zeros_like(size), where=size > 0)
-    dx = np.empty_like(x)
-    np.copyto(dx, scale * dy.astype(np.float64) + pull * np.sign(values) * slope, casting="unsafe")
-    return dx
+    return store(scale * dy.astype(np.float64) + pull * np.sign(values) * slope, np.empty_like(x))

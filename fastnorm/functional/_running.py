@@ -13,6 +13,13 @@ from ._roles import Shared
 Array = NDArray[Any]
 
 
+def move(running: Array, kept: float, added: Array) -> None:
+    """running ← kept·running + added, in place."""
+    # As in the kernels, what is too large becomes an infinity without a word.
+    with np.errstate(all="ignore"):
+        np.add(np.multiply(running, kept, dtype=np.float64), added, out=running, casting="same_kind")
+
+
 class Running(NamedTuple):
     """A running mean and variance, (C,) each, and the share of the next batch in them."""
 
@@ -38,10 +45,7 @@ class Running(NamedTuple):
         ):
             if batch.ndim == 2:
                 batch = np.add.reduce(batch, 0) / len(batch)
-            # As in the kernels, what is too large becomes an infinity without a word.
-            with np.errstate(all="ignore"):
-                kept = np.multiply(running, 1 - momentum, dtype=np.float64)
-                np.add(kept, share * batch, out=running, casting="same_kind")
+            move(running, 1 - momentum, share * batch)
 
     def for_inference(self) -> tuple[Array, Array]:
         """Both as the kernels take them: contiguous, native, aligned, of one dtype, and writable in Numba's eyes."""
@@ -74,20 +78,27 @@ def as_statistics(mean: Any, var: Any, eps: Any) -> tuple[Array, Array]:
 
 
 def checked(
-    mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: Array | None, momentum: float = 0.0
+    mean: Any,
+    var: Any,
+    shared: Shared,
+    written: bool,
+    x: Array,
+    out: Array | None,
+    momentum: float = 0.0,
+    names: tuple[str, str] = ("running_mean", "running_var"),
 ) -> Running:
     """A pair of running statistics that no array written to in the same call shares memory with."""
-    if mean is None or var is None:
-        missing, there = ("running_mean", "running_var") if mean is None else ("running_var", "running_mean")
+    if (mean is None) != (var is None):
+        missing, there = names if mean is None else names[::-1]
         raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
     (channels,), why = shared.parameters, shared.why
     pair = (
-        _checks.running(mean, "running_mean", channels, why, written),
-        _checks.running(var, "running_var", channels, why, written),
+        _checks.running(mean, names[0], channels, why, written),
+        _checks.running(var, names[1], channels, why, written),
     )
     if written and _checks.overlap(*pair):
-        raise ValueError("running_mean and running_var share memory, expected two arrays of their own")
-    for name, running in zip(("running_mean", "running_var"), pair, strict=True):
+        raise ValueError(f"{names[0]} and {names[1]} share memory, expected two arrays of their own")
+    for name, running in zip(names, pair, strict=True):
         if out is not None and _checks.overlap(running, out):
             raise ValueError(f"{name} shares memory with out, expected an array of its own")
         if written and _checks.overlap(running, x):

@@ -72,7 +72,7 @@ def qk_norm(
     ----------
     Henry et al., "Query-Key Normalization for Transformers", 2020, https://arxiv.org/abs/2010.04245 (l2);
     Dehghani et al., "Scaling Vision Transformers to 22 Billion Parameters", 2023, https://arxiv.org/abs/2302.05442 (layer);
-    OLMo 2, 2025, https://arxiv.org/abs/2501.00656, and Qwen3, 2025, https://arxiv.org/abs/2505.09388 (rms)
+    Yang et al., "Qwen3 Technical Report", 2025, https://arxiv.org/abs/2505.09388 (rms)
 
     Examples
     --------
@@ -139,7 +139,7 @@ def qk_norm_backward(
     array([7.07, 7.07], dtype=float32)
     """
     q, k = _checked(q, k, q_weight, k_weight, kind, scale)
-    dq_hat, dk_hat = _checks.like(dq_hat, "dq_hat", q), _checks.like(dk_hat, "dk_hat", k)
+    dq_hat, dk_hat = _checks.like(dq_hat, "dq_hat", q, "q"), _checks.like(dk_hat, "dk_hat", k, "k")
     dq, dq_weight, dscale = _backward(dq_hat, q, q_stats, q_weight, kind, scale, eps)
     dk, dk_weight, _ = _backward(dk_hat, k, k_stats, k_weight, kind, None, eps)
     return QKGradients(dq, dk, dq_weight, dk_weight, dscale)

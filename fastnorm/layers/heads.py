@@ -7,10 +7,10 @@ from numpy.typing import DTypeLike
 
 from .. import _checks
 from ..functional.heads import qk_norm, qk_norm_backward
-from .base import Array, Layer, Needs, count
+from .base import Array, Stateful, count
 
 
-class QKNorm(Layer):
+class QKNorm(Stateful):
     """Queries and keys normalized over the head dimension, the last axis of both, before attention::
 
         q, k = norm(q) * q_weight, norm(k) * k_weight
@@ -69,7 +69,7 @@ class QKNorm(Layer):
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.head_dim = count("head_dim", head_dim)
-        super().__init__((self.head_dim,), (-1,), False, False, dtype)
+        super().__init__(dtype)
         if kind not in ("rms", "layer", "l2"):
             raise ValueError(f"kind is {kind!r}, expected one of 'rms', 'layer', 'l2'")
         if scale is not None and kind != "l2":
@@ -78,12 +78,12 @@ class QKNorm(Layer):
             )
         self.kind, self.eps = kind, _checks.eps(eps)
         self.elementwise_affine = elementwise_affine and kind != "l2"
-        self.q_weight = np.ones(self._sizes, self.dtype) if self.elementwise_affine else None
-        self.k_weight = np.ones(self._sizes, self.dtype) if self.elementwise_affine else None
+        self.q_weight = np.ones(self.head_dim, self.dtype) if self.elementwise_affine else None
+        self.k_weight = np.ones(self.head_dim, self.dtype) if self.elementwise_affine else None
         initial = np.sqrt(self.head_dim) if scale is None else _checks.number(scale, "scale", "10")
         self.scale = np.full((), initial, self.dtype) if kind == "l2" else None
 
-    def __call__(self, q: Array, k: Array) -> tuple[Array, Array]:  # type: ignore[override]
+    def __call__(self, q: Array, k: Array) -> tuple[Array, Array]:
         """Normalize q and k; in training, keep what `backward` needs.
 
         Parameters
@@ -95,13 +95,15 @@ class QKNorm(Layer):
         -------
         two arrays with the shapes, dtype and memory orders of q and k
         """
-        if self.q_weight is None:
-            self._check_sizes(q)
-        found = self._forward(q, k)
-        self._saved = (q, k, *found[2:]) if self.training else None
-        return found[0], found[1]
+        if isinstance(q, np.ndarray) and q.shape[-1:] != (self.head_dim,):
+            raise ValueError(
+                f"q has shape {q.shape}, expected a last axis of {self.head_dim}: this is {self}"
+            )
+        q_hat, k_hat, *stats = qk_norm(q, k, return_stats=self.training, **self._given)
+        self._saved = (q, k, *stats) if self.training else None
+        return q_hat, k_hat
 
-    def backward(self, dq_hat: Array, dk_hat: Array) -> tuple[Array, Array]:  # type: ignore[override]
+    def backward(self, dq_hat: Array, dk_hat: Array) -> tuple[Array, Array]:
         """Return (dq, dk) of the last call, and leave the parameters' gradients in `grads` in place of older ones.
 
         Parameters
@@ -118,17 +120,13 @@ class QKNorm(Layer):
         RuntimeError
             If the last call was not in training, or there was none.
         """
-        return super().backward((dq_hat, dk_hat))  # type: ignore[arg-type,return-value]
-
-    def _forward(self, q: Array, k: Array) -> Any:  # type: ignore[override]
-        return qk_norm(q, k, return_stats=self.training, **self._given)
-
-    def _backward(self, dy: Any, saved: tuple[Any, ...], needs: Needs) -> Any:
-        dq_hat, dk_hat = dy
+        saved = self._kept("q_hat, k_hat = layer(q, k)", "layer.backward(dq_hat, dk_hat)")
         q, k, q_stats, k_stats = saved
         found = qk_norm_backward(dq_hat, dk_hat, q, k, q_stats, k_stats, **self._given)
         dq, dk, *gradients = found
-        return (dq, dk), *gradients
+        named = zip(self._parameters, gradients, strict=True)
+        self.grads = {name: gradient for name, gradient in named if gradient is not None}
+        return dq, dk
 
     @property
     def _given(self) -> dict[str, Any]:

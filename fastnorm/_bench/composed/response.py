@@ -23,12 +23,18 @@ def _ours(x: Any, weight: Any, bias: Any) -> Any:
     return global_response_norm(x, weight, bias, layout="NHWC")
 
 
-def _numpy(x: Any, weight: Any, bias: Any) -> Any:
+def _with_norm(x: Any, weight: Any, bias: Any) -> Any:
     norm = np.sqrt(np.sum(np.square(x), axis=(1, 2), keepdims=True))
     response = norm / (np.mean(norm, axis=-1, keepdims=True) + 1e-6)
-    y = x * (1 + weight * response)  # the authors' weight·(x·response) + x, in fewer passes
+    y = x * response
+    y *= weight
     y += bias
-    return y
+    y += x
+    return y, norm
+
+
+def _numpy(x: Any, weight: Any, bias: Any) -> Any:
+    return _with_norm(x, weight, bias)[0]
 
 
 def _torch(x: Any, weight: Any, bias: Any) -> Any:
@@ -45,11 +51,9 @@ def _both(dy: Any, x: Any, weight: Any, bias: Any) -> Any:
 
 
 def _both_numpy(dy: Any, x: Any, weight: Any, bias: Any) -> Any:
-    norm = np.sqrt(np.sum(np.square(x), axis=(1, 2), keepdims=True))
+    y, norm = _with_norm(x, weight, bias)
     mean = np.mean(norm, axis=-1, keepdims=True) + 1e-6
     scale = 1 + weight * norm / mean
-    y = x * scale
-    y += bias
     product = np.sum(dy * x, axis=(1, 2), keepdims=True)
     p = weight * product
     slope = p / mean - np.mean(p * norm, axis=-1, keepdims=True) / mean**2
