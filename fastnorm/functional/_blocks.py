@@ -21,9 +21,10 @@ Array = NDArray[Any]
 Index = tuple[Any, ...]  # of a block, in a view of (groups, channels of a group, *positions)
 _Result = TypeVar("_Result")
 
-# A block and its product stay in a second-level cache of 1 MiB. With fewer positions than these, arithmetic on matrices of
-# channels × channels would count beside the products.
-_ELEMENTS, _POSITIONS = 1 << 17, 1024
+# A block stays in a second-level cache of 1 MiB, and where a sample is no larger is a whole one: a part of it, in many short
+# runs of memory, took twice as long to read. With fewer positions than these, arithmetic on matrices of channels × channels
+# would count beside the products.
+_ELEMENTS, _POSITIONS = 1 << 18, 1024
 # Runs of blocks, each added up in order and then merged in order: the bits do not depend on the number of threads.
 _RUNS = 16
 # Threads are started for no fewer elements: that takes 0.1 ms.

@@ -73,7 +73,8 @@ class _Step(NamedTuple):
 def _iterate(covariance: Array, eps: float, iterations: int) -> tuple[Array, list[_Step]]:
     """The trace of Σ + eps·I; and the steps for S, which is that over its trace, so that no eigenvalue is above 1.
 
-    P goes its way as by (3·P - P³·S)/2, but this, without Y, would double what rounding adds at every step, or worse.
+    P goes its way as by (3·P - P³·S)/2, which alone would multiply by half the condition number, each time, what rounding
+    adds: of a matrix with 100 no digit was right after 15 steps.
     """
     identity = np.eye(covariance.shape[-1])
     regular = covariance + eps * identity

@@ -73,11 +73,10 @@ def _of_block(index: Index, space: Space, load: Load, load_other: Load | None) -
         other_mean, other_scale = _standardize(b)
     else:
         b, other_mean, other_scale = a, mean, scale
-        # Of a matrix and itself NumPy asks syrk, which starts threads, and with 16 channels takes three times as long.
         if fits_own_thread(a.shape[1], a.shape[1]):
             b = space.buffer("b", a.shape[1], a)
             np.copyto(b, a)
-    matrix = multiply_out(a, b)
+    matrix = multiply_out(a, b, equal=load_other is None)
     if load_other is None:
         # As exact as the variances, which have become 1, or less beside what was added to them.
         np.einsum("gii->gi", matrix)[...] = a.shape[2] * (1 - _TINY / (scale * scale))
