@@ -47,7 +47,7 @@ def backward(
     weight: Array | None,
     bias: Array | None,
     activation: str | None,
-    needs: tuple[bool, bool, bool],
+    needs: tuple[bool, ...],
     *,
     constant: bool = False,
 ) -> Gradients:
