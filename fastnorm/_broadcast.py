@@ -86,16 +86,16 @@ def plan(
     strides: tuple[Ints, ...],
     like: int,
     given: tuple[Ints, ...],
-    summed: Ints,
+    summed: Ints | None,
     streaming: bool,
     again: bool,
 ) -> MapPlan | None:
     """The plan of arrays with these strides (in elements), in the order of one of them, and coefficients of these shapes.
 
     None where no axis, or more outer ones than a job has room for, can be walked as they lie. Sums are over the axes
-    `summed`; without any, all axes are alike.
+    `summed`; where that is None there are none.
     """
-    own = strides[like]
+    own, sums, summed = strides[like], summed is not None, summed or ()
     order = sorted(range(len(shape)), key=lambda i: (shape[i] > 1, own[i] != 0, -abs(own[i])))
     runs = [i for i in order if shape[i] > 1 and all(s[i] == 1 for s in strides)]
     if not runs and any(n > 1 for n in shape):
@@ -107,7 +107,7 @@ def plan(
         steps[-1] = (1,) * len(strides)
     outer, inner = _walked([shape[i] for i in order], steps, ordered, [i in summed for i in order])
     repetitions = 1 if inner.reduced else _repeated(outer, inner, len(strides))
-    kept, reduced = _levels(outer, bool(summed))
+    kept, reduced = _levels(outer, sums)
     if len(kept) > 2 or len(reduced) > 2:
         return None
     job = np.zeros(FIRST + COLUMNS * len(inner.strides), np.int64)
@@ -122,7 +122,7 @@ def plan(
     for line, s in enumerate(strides):
         below = (step * (n - 1) for step, n in zip(s, shape, strict=True) if step < 0)
         job[FIRST + line * COLUMNS + OFFSET] = -sum(below)
-    along = bool(summed) and not inner.reduced
+    along = sums and not inner.reduced
     parts = _cut(
         job, elements(tuple(a.length for a in kept)), elements(tuple(a.length for a in reduced)), along
     )

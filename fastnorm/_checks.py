@@ -17,7 +17,6 @@ Array = NDArray[Any]
 
 # Statistics are wider than the data: 16 bits would lose what they are kept for.
 _RUNNING = (FLOAT32, FLOAT64)
-_COUNTS = {3: "three", 4: "four"}
 
 
 def array(value: Any, name: str) -> Array:
@@ -337,11 +336,8 @@ def overlap(a: Array, b: Array) -> bool:
     return np.may_share_memory(a, b) and bool(np.shares_memory(a, b))
 
 
-def needs(value: Any, names: tuple[str, ...] = ("dx", "dweight", "dbias")) -> tuple[bool, ...]:
+def needs(value: Any) -> tuple[bool, bool, bool]:
     """Which gradients to compute."""
-    if not isinstance(value, tuple | list) or len(value) != len(names):
-        *most, last = names
-        raise ValueError(
-            f"needs is {value!r}, expected {_COUNTS[len(names)]} booleans, for {', '.join(most)} and {last}"
-        )
-    return tuple(map(bool, value))
+    if not isinstance(value, tuple | list) or len(value) != 3:
+        raise ValueError(f"needs is {value!r}, expected three booleans, for dx, dweight and dbias")
+    return bool(value[0]), bool(value[1]), bool(value[2])

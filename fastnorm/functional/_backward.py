@@ -47,7 +47,7 @@ def backward(
     weight: Array | None,
     bias: Array | None,
     activation: str | None,
-    needs: tuple[bool, ...],
+    needs: tuple[bool, bool, bool],
     *,
     constant: bool = False,
 ) -> Gradients:

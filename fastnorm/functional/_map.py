@@ -111,7 +111,8 @@ def _new_call(
         arrays[len(inputs)] = out
     given, streaming = tuple(c.shape for c in coefficients), like.nbytes > STREAMING_BYTES
     strides = tuple(map(element_strides, arrays))
-    found = plan(x.shape, strides, len(inputs) - 1, given, summed, streaming, again)
+    over = summed if what.sums else None
+    found = plan(x.shape, strides, len(inputs) - 1, given, over, streaming, again)
     if found is None:
         return None
     job = found.job.copy()

@@ -13,12 +13,12 @@ from ._map import Array, other_axes, placed, run
 
 
 class DynamicTanhGradients(NamedTuple):
-    """What `dynamic_tanh_backward` returns; None where `needs` switches a gradient off."""
+    """What `dynamic_tanh_backward` returns."""
 
-    dx: Array | None
-    dalpha: Array | None
-    dweight: Array | None
-    dbias: Array | None
+    dx: Array
+    dalpha: Array
+    dweight: Array
+    dbias: Array
 
 
 def dynamic_tanh(
@@ -83,7 +83,6 @@ def dynamic_tanh_backward(
     weight: Array | None = None,
     *,
     axis: int | tuple[int, ...] = -1,
-    needs: tuple[bool, bool, bool, bool] = (True, True, True, True),
 ) -> DynamicTanhGradients:
     r"""Gradients of `dynamic_tanh` with respect to x, alpha, weight and bias.
 
@@ -103,8 +102,6 @@ def dynamic_tanh_backward(
         The forward call's.
     axis : int or tuple of ints
         The forward call's.
-    needs : four booleans
-        Which of the gradients are wanted; None stands in the place of the others.
 
     Returns
     -------
@@ -132,15 +129,13 @@ def dynamic_tanh_backward(
     own = computed(x.dtype) if weight is None else np.asarray(weight).dtype
     weight, _ = _checks.affine_pair(weight, None, shape, x.dtype, why)
     steepness = _one(alpha)
-    names = DynamicTanhGradients._fields
-    wanted = _checks.needs(needs, names)
     dtype = computed(x.dtype)
     coefficients = [placed(x, (), steepness, 1.0, dtype), placed(x, axes, weight, 1.0, dtype)]
     found = run(DYNAMIC_TANH_BACKWARD, [dy, x], coefficients, other_axes(x, axes))
     of_alpha, dweight, dbias = found.sums
     dalpha = cast(np.full(steepness.shape, of_alpha.sum()), steepness.dtype)
-    gradients = found.outputs[0], dalpha, *(cast(s.reshape(shape), own) for s in (dweight, dbias))
-    return DynamicTanhGradients(*(g if need else None for g, need in zip(gradients, wanted, strict=True)))
+    dweight, dbias = (cast(s.reshape(shape), own) for s in (dweight, dbias))
+    return DynamicTanhGradients(found.outputs[0], dalpha, dweight, dbias)
 
 
 def _along(x: Array, axis: Any) -> tuple[tuple[int, ...], str]:
