@@ -122,8 +122,22 @@ def _along_axes(**given: Any) -> list[Elementwise]:
     return [Elementwise(shape=shape, options={"axis": axis}, **given) for shape, axis in _AXES]
 
 
+def _in_layouts(**given: Any) -> list[Elementwise]:
+    return [
+        Elementwise(shape=tuple(_LENGTHS[letter] for letter in layout), options={"layout": layout}, **given)
+        for layout in _LAYOUTS
+        if layout != "NC"  # one element for a statistic: dx is what rounding leaves of a difference
+    ]
+
+
 DYNAMIC_TANH = _along_axes(name="dynamic_tanh", family="dynamic_tanh", parameters=("alpha", "weight", "bias"))
-NORMS = [*DYNAMIC_TANH]
+FILTER_RESPONSE = _in_layouts(
+    name="filter_response_norm",
+    family="filter_response",
+    parameters=("weight", "bias", "tau"),
+    statistics=("rstd",),
+)
+NORMS = [*DYNAMIC_TANH, *FILTER_RESPONSE]
 
 
 def one_of_each(norms: list[Elementwise]) -> list[Elementwise]:

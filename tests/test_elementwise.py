@@ -20,6 +20,9 @@ HALVES = {np.float16: 2.0**-10, ml_dtypes.bfloat16: 2.0**-7}
 def assert_gradients(found, exact, given, dtype):
     assert found.keys() == exact.keys()
     for name, gradient in found.items():
+        if exact[name] is None:  # a parameter that is missing, and has no substitute
+            assert gradient is None, name
+            continue
         assert gradient.shape == exact[name].shape, name
         bound = GRADIENT_ROUNDINGS
         if name == "dalpha":
@@ -102,7 +105,7 @@ def test_out_may_be_an_input_or_overlap_one(norm, rng):
 @a_few_norms
 def test_of_many_elements(norm, rng):
     """Past the cache, by several threads, to the same bits on one."""
-    shape = tuple(n * (9 if n < 6 else 25) for n in norm.shape)
+    shape = tuple(5 * n for n in norm.shape)
     grown = type(norm)(**(norm.__dict__ | {"shape": shape}))
     given = grown.arguments(rng, np.float32)
     dy = rng.standard_normal(shape).astype(np.float32)

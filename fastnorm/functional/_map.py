@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _checks
 from .._broadcast import MapPlan, plan
 from .._floats import FLOAT64, computed, held
-from .._layout import Ints, element_strides, flat
+from .._layout import Ints, element_strides, elements, flat
 from .._threads import spread
 from ..kernels.job import PHASES
 from ..kernels.maps import ARRAYS, Map, run_map
@@ -83,16 +84,43 @@ def run(
     return Mapped(outputs, call.plan.sums_out(totals) if what.sums else [])
 
 
-def placed(x: Array, axes: Ints, value: Array | None, missing: float, dtype: np.dtype[Any]) -> Array:
+def placed(x: Array, axes: Ints, value: Array | None, missing: float = 1.0) -> Array:
     """A parameter or statistic that lies along some axes of x, in their order, as a coefficient of maps over x."""
     if value is None:
-        return np.full((1,) * x.ndim, missing, dtype)
+        return np.full((1,) * x.ndim, missing, computed(x.dtype))
     return value.reshape([n if i in axes else 1 for i, n in enumerate(x.shape)])
 
 
 def other_axes(x: Array, axes: Ints) -> Ints:
     """All axes of x but these."""
     return tuple(i for i in range(x.ndim) if i not in axes)
+
+
+class Channels:
+    """What lies along the samples and channels of x, as coefficients of maps over x; and sums over all else."""
+
+    def __init__(self, x: Array, layout: Any) -> None:
+        self._x, (self._sample, self._channel) = x, _checks.layout(layout, x.ndim)
+        self.others = other_axes(x, (self._sample, self._channel))
+        self.shape = x.shape[self._sample], x.shape[self._channel]
+        self.size = elements(
+            tuple(x.shape[i] for i in self.others)
+        )  # elements that share a sample and a channel
+
+    def of_channel(self, value: Array | None, missing: float = 1.0) -> Array:
+        """A coefficient from what has the shape (C,)."""
+        return placed(self._x, (self._channel,), value, missing)
+
+    def of_both(self, value: Array) -> Array:
+        """A coefficient from what has the shape (N, C)."""
+        return placed(self._x, (self._sample, self._channel), self._turned(value))
+
+    def sums(self, found: Mapped) -> list[Array]:
+        """Sums over all else, with the shape (N, C)."""
+        return [self._turned(np.squeeze(s, self.others)) for s in found.sums]
+
+    def _turned(self, value: Array) -> Array:
+        return value.T if self._channel < self._sample else value
 
 
 def _new_call(

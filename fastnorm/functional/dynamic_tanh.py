@@ -71,9 +71,8 @@ def dynamic_tanh(
     out = _checks.result(out, "out", x)
     pair = _checks.affine_pair(weight, bias, tuple(x.shape[i] for i in axes), x.dtype, why)
     steepness = _one(alpha)
-    dtype = computed(x.dtype)
-    weight, bias = (placed(x, axes, p, fill, dtype) for p, fill in zip(pair, (1.0, 0.0), strict=True))
-    return run(DYNAMIC_TANH, [x], [placed(x, (), steepness, 1.0, dtype), weight, bias], out=out).outputs[0]
+    coefficients = placed(x, (), steepness), placed(x, axes, pair[0]), placed(x, axes, pair[1], missing=0.0)
+    return run(DYNAMIC_TANH, [x], coefficients, out=out).outputs[0]
 
 
 def dynamic_tanh_backward(
@@ -129,8 +128,7 @@ def dynamic_tanh_backward(
     own = computed(x.dtype) if weight is None else np.asarray(weight).dtype
     weight, _ = _checks.affine_pair(weight, None, shape, x.dtype, why)
     steepness = _one(alpha)
-    dtype = computed(x.dtype)
-    coefficients = [placed(x, (), steepness, 1.0, dtype), placed(x, axes, weight, 1.0, dtype)]
+    coefficients = placed(x, (), steepness), placed(x, axes, weight)
     found = run(DYNAMIC_TANH_BACKWARD, [dy, x], coefficients, other_axes(x, axes))
     of_alpha, dweight, dbias = found.sums
     dalpha = cast(np.full(steepness.shape, of_alpha.sum()), steepness.dtype)
