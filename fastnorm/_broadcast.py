@@ -106,7 +106,8 @@ def plan(
     if not runs:
         steps[-1] = (1,) * len(strides)
     outer, inner = _walked([shape[i] for i in order], steps, ordered, [i in summed for i in order])
-    repetitions = 1 if inner.reduced else _repeated(outer, inner, len(strides))
+    short = [] if inner.reduced else [a for a in outer if a.reduced or not sums]
+    repetitions = _repeated(short, outer, inner, len(strides))
     kept, reduced = _levels(outer, sums)
     if len(kept) > 2 or len(reduced) > 2:
         return None
@@ -167,9 +168,9 @@ def _contiguous(shape: Ints) -> Ints:
     return tuple(0 if n == 1 else elements(shape[i + 1 :]) for i, n in enumerate(shape))
 
 
-def _repeated(outer: list[Axis], inner: Axis, arrays: int) -> int:
-    """Join short runs that touch, whose coefficients are then repeated: how often."""
-    for axis in outer:
+def _repeated(along: list[Axis], outer: list[Axis], inner: Axis, arrays: int) -> int:
+    """Join short runs that touch along one of some axes, whose coefficients are then repeated: how often."""
+    for axis in along:
         if any(s != inner.length for s in axis.strides[:arrays]) or any(axis.strides[arrays:]):
             continue
         fit = range(1, max(1, _JOINED // inner.length) + 1)

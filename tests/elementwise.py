@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
+from .family import WITH_POSITIONS, in_layout
 from .norms import widen
 
 Array: TypeAlias = NDArray[Any]
@@ -29,11 +30,15 @@ class Elementwise:
     parameters: tuple[str, ...]  # of the shape of the channels, or of one number
     beside: tuple[str, ...] = ()  # inputs like x
     statistics: tuple[str, ...] = ()  # what a forward call returns for the backward one
-    note: str = ""
+    file: str = ""  # of the definition, if not the family's name
 
     def __str__(self) -> str:
         options = " ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name} {len(self.shape)} axes {options} {self.note}".replace("'", "").strip()
+        return f"{self.name} {len(self.shape)} axes {options}"
+
+    @property
+    def definition(self) -> str:
+        return self.file or self.family
 
     @property
     def channels(self) -> Shape:
@@ -65,7 +70,10 @@ class Elementwise:
 
     def exact(self, arguments: dict[str, Any], **more: Any) -> tuple[Array, dict[str, Array]]:
         """In at least twice the precision."""
-        function = getattr(importlib.import_module(f"fastnorm.reference.{self.family}"), self.name)
+        function = getattr(
+            importlib.import_module(f"fastnorm.reference.{self.definition}"),
+            self.name,
+        )
         wide = {name: widen(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
         return self._result(function(**wide, **self.options, **more))
 
@@ -81,7 +89,8 @@ class Elementwise:
     def exact_backward(self, dy: Array, arguments: dict[str, Any]) -> dict[str, Array]:
         """Through statistics of that precision."""
         function = getattr(
-            importlib.import_module(f"fastnorm.reference.{self.family}"), f"{self.name}_backward"
+            importlib.import_module(f"fastnorm.reference.{self.definition}"),
+            f"{self.name}_backward",
         )
         wide = {name: widen(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
         found = _called(function, {"dy": widen(dy)} | wide | self.exact(arguments)[1] | self.options)
@@ -105,8 +114,6 @@ def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     )
 
 
-_LENGTHS = {"N": 4, "C": 6, "D": 2, "H": 5, "W": 7, "L": 11}
-_LAYOUTS = ("NC", "NCL", "NLC", "NCHW", "NHWC", "NDHWC", "HWNC", "CHWN", "WCNH")
 _AXES: tuple[tuple[Shape, int | Shape], ...] = (
     ((5, 7), -1),
     ((5, 7), 0),
@@ -122,11 +129,10 @@ def _along_axes(**given: Any) -> list[Elementwise]:
     return [Elementwise(shape=shape, options={"axis": axis}, **given) for shape, axis in _AXES]
 
 
-def _in_layouts(**given: Any) -> list[Elementwise]:
+def _in_layouts(more: dict[str, Any] = {}, **given: Any) -> list[Elementwise]:  # noqa: B006 (nobody writes to it)
     return [
-        Elementwise(shape=tuple(_LENGTHS[letter] for letter in layout), options={"layout": layout}, **given)
-        for layout in _LAYOUTS
-        if layout != "NC"  # one element for a statistic: dx is what rounding leaves of a difference
+        Elementwise(shape=in_layout(layout), options=more | {"layout": layout}, **given)
+        for layout in WITH_POSITIONS  # with one element for a statistic, dx is what rounding leaves of a difference
     ]
 
 
@@ -137,7 +143,23 @@ FILTER_RESPONSE = _in_layouts(
     parameters=("weight", "bias", "tau"),
     statistics=("rstd",),
 )
-NORMS = [*DYNAMIC_TANH, *FILTER_RESPONSE]
+EVO_S0 = _in_layouts(
+    name="evo_norm_s0",
+    family="evo_s0",
+    file="evo",
+    more={"num_groups": 3},
+    parameters=("weight", "bias", "v"),
+    statistics=("mean", "rstd"),
+)
+EVO_B0 = _in_layouts(
+    name="evo_norm_b0",
+    family="evo_b0",
+    file="evo",
+    more={"training": True},
+    parameters=("weight", "bias", "v"),
+    statistics=("mean", "var"),
+)
+NORMS = [*DYNAMIC_TANH, *FILTER_RESPONSE, *EVO_S0, *EVO_B0]
 
 
 def one_of_each(norms: list[Elementwise]) -> list[Elementwise]:

@@ -88,19 +88,19 @@ def _relu_derivative(z):
 
 
 @step
-def _sigmoid(z):
+def sigmoid(z):
     return _below_or_above(z, logistic_tail(_magnitude(z)))
 
 
 @step
-def _sigmoid_derivative(z):
+def sigmoid_derivative(z):
     return _logistic(_magnitude(z))[1]
 
 
 @step
 def _tanh_derivative(z):
     """tanh z = 2·sigmoid(2z) - 1; as 1 - tanh² it would cancel."""
-    return number_like(z, 4) * _sigmoid_derivative(number_like(z, 2) * z)
+    return number_like(z, 4) * sigmoid_derivative(number_like(z, 2) * z)
 
 
 def _gated(distribution):
@@ -120,6 +120,8 @@ def _gated(distribution):
 
     return value, derivative
 
+
+silu, silu_derivative = _gated(_logistic)
 
 # -- One block: a loop per activation, so that each is vectorised --------------------------------------------
 
@@ -150,8 +152,8 @@ _identity_backward = _backward(_identity_derivative)
 _relu_forward, _relu_backward = _both(_relu, _relu_derivative)
 _gelu_forward, _gelu_backward = _both(*_gated(normal_tail))
 _gelu_tanh_forward, _gelu_tanh_backward = _both(*_gated(_tanh_logistic))
-_silu_forward, _silu_backward = _both(*_gated(_logistic))
-_sigmoid_forward, _sigmoid_backward = _both(_sigmoid, _sigmoid_derivative)
+_silu_forward, _silu_backward = _both(silu, silu_derivative)
+_sigmoid_forward, _sigmoid_backward = _both(sigmoid, sigmoid_derivative)
 _tanh_forward, _tanh_backward = _both(tanh, _tanh_derivative)
 
 
