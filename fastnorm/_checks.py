@@ -21,6 +21,8 @@ _RUNNING = (FLOAT32, FLOAT64)
 
 def array(value: Any, name: str) -> Array:
     """`value` as the kernels can walk it: real floating, in native byte order and aligned (copied where it is not)."""
+    if value.__class__ is np.ndarray and value.dtype in _RUNNING and value.flags.carray:
+        return value  # as most are, in 0.2 µs for 2
     if not isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} is a {type(value).__name__}, expected a NumPy array of {SUPPORTED}: np.asarray({name})"
@@ -94,6 +96,8 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
     Copied also where it is read-only or not aligned: these are types of their own to Numba, and every kernel would compile
     once more.
     """
+    if value.__class__ is np.ndarray and value.dtype is dtype and value.shape == shape and value.flags.carray:
+        return value
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape {shape}: {why}")
     if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
@@ -103,18 +107,16 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
     return cast(np.asarray(value), dtype, copy=not value.flags.carray)
 
 
-def running(value: Any, name: str, channels: int, why: str, written: bool) -> Array:
-    """A running statistic: (C,) of a real floating dtype, writable where it is to be updated."""
+def running(value: Any, name: str, shape: Ints, why: str, written: bool) -> Array:
+    """A running statistic: of a real floating dtype, writable where it is to be updated."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(
-            f"{name} is a {type(value).__name__}, expected a NumPy array of shape ({channels},): {why}"
-        )
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape {shape}: {why}")
     if value.dtype.newbyteorder("=") not in _RUNNING:
         raise TypeError(
             f"{name} has dtype {value.dtype}, expected float32 or float64: {name}.astype(np.float32)"
         )
-    if value.shape != (channels,):
-        raise ValueError(f"{name} has shape {value.shape}, expected ({channels},): {why}")
+    if value.shape != shape:
+        raise ValueError(f"{name} has shape {value.shape}, expected {shape}: {why}")
     if written and not value.flags.writeable:
         raise ValueError(
             f"{name} is read-only, expected an array that can be updated in place: {name}.copy()"
@@ -325,6 +327,15 @@ def offsets(value: Any, total: int) -> Array:
             f"with {total}, the positions of x"
         )
     return found.astype(np.int64)
+
+
+def num_iterations(value: Any) -> int:
+    """How often to iterate."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"num_iterations is {value!r}, expected an integer of at least 1, such as 5")
+    if value < 1:
+        raise ValueError(f"num_iterations is {value}, expected at least 1, such as 5")
+    return int(value)
 
 
 def overlap(a: Array, b: Array) -> bool:

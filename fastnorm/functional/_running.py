@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._layout import Ints
 from ._roles import Shared
 
 Array = NDArray[Any]
@@ -88,19 +90,27 @@ def checked(
     names: tuple[str, str] = ("running_mean", "running_var"),
 ) -> Running:
     """A pair of running statistics that no array written to in the same call shares memory with."""
-    if (mean is None) != (var is None):
-        missing, there = names if mean is None else names[::-1]
-        raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
     (channels,), why = shared.parameters, shared.why
-    pair = (
-        _checks.running(mean, names[0], channels, why, written),
-        _checks.running(var, names[1], channels, why, written),
-    )
-    if written and _checks.overlap(*pair):
-        raise ValueError(f"{names[0]} and {names[1]} share memory, expected two arrays of their own")
-    for name, running in zip(names, pair, strict=True):
+    given = {names[0]: (mean, (channels,)), names[1]: (var, (channels,))}
+    return Running(*checked_pair(given, why, written, x, out), momentum)
+
+
+def checked_pair(
+    given: Mapping[str, tuple[Any, Ints]], why: str, written: bool, x: Array, out: Array | None
+) -> tuple[Array, Array]:
+    """Two running statistics, each a name with a value and a shape to have, that share no memory with what is written."""
+    missing, there = sorted(given, key=lambda name: given[name][0] is not None)
+    if given[missing][0] is None and given[there][0] is not None:
+        raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
+    checked = {
+        name: _checks.running(value, name, shape, why, written) for name, (value, shape) in given.items()
+    }
+    first, second = checked.values()
+    if written and _checks.overlap(first, second):
+        raise ValueError(f"{' and '.join(checked)} share memory, expected two arrays of their own")
+    for name, running in checked.items():
         if out is not None and _checks.overlap(running, out):
             raise ValueError(f"{name} shares memory with out, expected an array of its own")
         if written and _checks.overlap(running, x):
             raise ValueError(f"{name} shares memory with x, expected an array of its own")
-    return Running(*pair, momentum)
+    return first, second

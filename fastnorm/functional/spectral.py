@@ -190,8 +190,8 @@ def _why(at: _Place, w: Array) -> str:
 def _vectors(u: Any, v: Any, at: _Place, w: Array, out: Array | None, training: bool) -> tuple[Array, Array]:
     """u and v, to be updated in training: then they share memory with nothing."""
     why = _why(at, w)
-    u = _checks.running(u, "u", at.rows, why, training)
-    v = _checks.running(v, "v", at.columns, why, training)
+    u = _checks.running(u, "u", (at.rows,), why, training)
+    v = _checks.running(v, "v", (at.columns,), why, training)
     others = (("v", v), ("w", w), ("out", out))
     for name, mine, rest in (("u", u, others), ("v", v, others[1:])):
         for other, array in rest:

@@ -25,10 +25,9 @@ def _ours(x: Any, mean_weight: Any, var_weight: Any, weight: Any, bias: Any) -> 
     return switchable_norm(x, mean_weight, var_weight, weight, bias, training=True)
 
 
-def _composed(
-    lib: Any, x: Any, mean_weight: Any, var_weight: Any, weight: Any, bias: Any, softmax: Any
-) -> Any:
+def _composed(lib: Any, softmax: Any, x: Any, *parameters: Any) -> Any:
     """The authors' code: layer and batch statistics from the instances'."""
+    mean_weight, var_weight, weight, bias = parameters
     flat = x.reshape(*x.shape[:2], -1)
     mean_in = flat.mean(-1)[..., None]
     var_in = lib.square(flat - mean_in).mean(-1)[..., None]
@@ -48,13 +47,13 @@ def _softmax(logits: Any) -> Any:
 
 
 def _numpy(*arguments: Any) -> Any:
-    return _composed(np, *arguments, _softmax)
+    return _composed(np, _softmax, *arguments)
 
 
 def _torch(*arguments: Any) -> Any:
     import torch
 
-    return _composed(torch, *arguments, lambda logits: logits.softmax(0))
+    return _composed(torch, lambda logits: logits.softmax(0), *arguments)
 
 
 def _both(dy: Any, x: Any, *parameters: Any) -> Any:
