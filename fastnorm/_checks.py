@@ -61,10 +61,8 @@ def result(value: Any, name: str, x: Array, of: str = "x") -> Array | None:
         raise TypeError(f"{name} has dtype {value.dtype}, expected {x.dtype}, the dtype of {of}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written to")
-    broadcast = (
-        stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True)
-    )
-    if value.size and any(broadcast):
+    shared = (stride == 0 and length > 1 for stride, length in zip(value.strides, value.shape, strict=True))
+    if value.size and any(shared):
         raise ValueError(
             f"{name} is broadcast (has a stride of 0), expected an array with a place for every element"
         )
@@ -105,18 +103,16 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
     return cast(np.asarray(value), dtype, copy=not value.flags.carray)
 
 
-def running(value: Any, name: str, channels: int, why: str, written: bool) -> Array:
-    """A running statistic: (C,) of a real floating dtype, writable where it is to be updated."""
+def running(value: Any, name: str, shape: Ints, why: str, written: bool) -> Array:
+    """A running statistic: of a real floating dtype, writable where it is to be updated."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(
-            f"{name} is a {type(value).__name__}, expected a NumPy array of shape ({channels},): {why}"
-        )
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape {shape}: {why}")
     if value.dtype.newbyteorder("=") not in _RUNNING:
         raise TypeError(
             f"{name} has dtype {value.dtype}, expected float32 or float64: {name}.astype(np.float32)"
         )
-    if value.shape != (channels,):
-        raise ValueError(f"{name} has shape {value.shape}, expected ({channels},): {why}")
+    if value.shape != shape:
+        raise ValueError(f"{name} has shape {value.shape}, expected {shape}: {why}")
     if written and not value.flags.writeable:
         raise ValueError(
             f"{name} is read-only, expected an array that can be updated in place: {name}.copy()"
@@ -179,6 +175,14 @@ def scalar(value: Any, name: str) -> float:
     if value.size != 1:
         raise ValueError(f"{name} has shape {value.shape}, expected (): one number")
     return float(parameter(value, name, value.shape, FLOAT64, "one number").item())
+
+
+def at_least(value: Any, name: str, least: float) -> float:
+    """A number that is no less; it may be infinite."""
+    result = real(value, name, str(least))
+    if not result >= least:
+        raise ValueError(f"{name} is {value!r}, expected at least {least}")
+    return result
 
 
 def momentum(value: Any) -> float:
@@ -319,6 +323,15 @@ def offsets(value: Any, total: int) -> Array:
             f"with {total}, the positions of x"
         )
     return found.astype(np.int64)
+
+
+def num_iterations(value: Any) -> int:
+    """How often to iterate."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"num_iterations is {value!r}, expected an integer of at least 1, such as 5")
+    if value < 1:
+        raise ValueError(f"num_iterations is {value}, expected at least 1, such as 5")
+    return int(value)
 
 
 def overlap(a: Array, b: Array) -> bool:

@@ -77,8 +77,10 @@ def fitting(dtype: DType, *factors: Array) -> DType:
     own = computed(dtype)
     for factor in factors if own == FLOAT32 else ():
         size = np.abs(factor)
-        if np.any(((size < _LEAST) & (size > 0)) | ((size > _MOST) & (size < np.inf))):
-            return FLOAT64
+        if not np.min(size, initial=1) >= _LEAST or not np.max(size, initial=1) <= _MOST:
+            size = size[(size > 0) & (size < np.inf)]
+            if np.min(size, initial=1) < _LEAST or np.max(size, initial=1) > _MOST:
+                return FLOAT64
     return own
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 import numba
@@ -18,6 +19,10 @@ from ._launch import Layer, launch
 
 # Below this many elements a second thread costs more than it saves: a parallel region takes 2 µs to enter.
 SERIAL_ELEMENTS = 16384
+
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 class _Team:
@@ -103,11 +108,16 @@ def spread(kernel: Callable[..., Any], elements: int) -> Callable[..., Any]:
     return partial(_in_parallel, layer, _ENTERS.get(layer.name, _always), kernel)
 
 
+def _free() -> int:
+    """How many threads a call may take now."""
+    return 1 if _forked or _region.locked() else get_num_threads()
+
+
 def _in_parallel(
     layer: Layer, enters: Callable[[], bool], kernel: Callable[..., Any], *arguments: Any
 ) -> None:
     """Call a kernel on more threads than the 1 it was given, where these are allowed and free."""
-    threads = 1 if _forked or _region.locked() else get_num_threads()
+    threads = _free()
     if threads == 1 or not enters():
         kernel(*arguments)
         return
@@ -122,6 +132,23 @@ def _in_parallel(
         finally:
             if before != threads:
                 layer.set(before)
+
+
+class Map(Protocol):
+    """What `team` gives: the results of a function, in the order of its tasks."""
+
+    def __call__(self, function: Callable[[_Task], _Result], tasks: Iterable[_Task], /) -> list[_Result]: ...
+
+
+@contextmanager
+def team(most: int) -> Iterator[Map]:
+    """A `map` over at most so many Python threads, for work that leaves the GIL, as NumPy's does; kernels run serially."""
+    threads = min(most, _free())
+    if threads == 1:
+        yield lambda function, tasks: list(map(function, tasks))
+        return
+    with _region, ThreadPoolExecutor(threads, "fastnorm", set_num_threads, (1,)) as pool:
+        yield lambda function, tasks: list(pool.map(function, tasks))
 
 
 def _has_team() -> bool:

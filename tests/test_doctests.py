@@ -23,5 +23,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_print_what_they_say(name):
+    if name == "fastnorm.standardizer":
+        pytest.importorskip("sklearn")
     failures, _ = doctest.testmod(importlib.import_module(name))
     assert failures == 0

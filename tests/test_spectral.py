@@ -23,7 +23,7 @@ CASES = [
     ((4, 3, 5, 2), 0),
     ((4, 3, 5, 2), 1),
     ((3, 1), 0),
-    ((300, 1000), 0),
+    ((40, 300), 0),
 ]
 every_case = pytest.mark.parametrize(("shape", "dim"), CASES, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -131,7 +131,7 @@ def test_any_memory(memory, dim, rng):
 
 @pytest.mark.parametrize("scale", [1e-43, 1e-30, 1, 1e25, 1e37])
 def test_sigma_becomes_the_largest_singular_value(scale, rng):
-    """PyTorch's iteration overflows from 1e19 on; here its squares would, were the matrix not brought near 1."""
+    """PyTorch's lengths overflow from 1e19 on; at either end the products would, were the matrix not brought near 1."""
     w = (scale * rng.uniform(0.5, 1.5, (40, 60))).astype(f32)  # one singular value far above the rest
     u, v = vectors(w, 0, rng, f32)
     for _ in range(3):
@@ -158,7 +158,7 @@ def test_float64_beyond_the_squares_of_its_range(rng):
     assert sigma == pytest.approx(np.linalg.svd(w / 1e250)[1][0] * 1e250, rel=1e-14)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-18], ids=["near 1", "brought near 1"])
+@pytest.mark.parametrize("scale", [1.0, 1e-33], ids=["near 1", "brought near 1"])
 def test_eps_bounds_the_lengths_that_are_divided_by(scale, rng):
     w, eps = (scale * rng.standard_normal((4, 6))).astype(f32), 100 * scale
     u, v = vectors(w, 0, rng)

@@ -448,6 +448,10 @@ WRONG = {
         lambda: weight_norm(V, out=V[:2]),
         r"out has shape \(2, 6\), expected \(4, 6\), the shape of v",
     ),
+    "g: a list": (
+        lambda: weight_norm_backward(V, V, [1.0], NORM),
+        r"g is a list, expected a NumPy array of shape \(4, 1\)",
+    ),
     "dw: shape": (
         lambda: weight_norm_backward(V[:2], V, None, NORM),
         r"dw has shape \(2, 6\).*the shape of v",

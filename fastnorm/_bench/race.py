@@ -6,7 +6,7 @@ import math
 import multiprocessing
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,8 +22,8 @@ from .cases import Job
 from .measure import Runner, start
 
 YARDSTICK = "copy"
-_TURNS = 5
-_SETTLE = 0.01  # seconds before a turn, in which the threads of the one before end their spinning
+TURNS = 5
+SETTLE = 0.01  # seconds before a turn, in which the threads of the one before end their spinning
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Race:
     """Implementations waiting for jobs, each in its process, until the `with` block ends."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._workers = {name: _Worker(name) for name in ["fastnorm", YARDSTICK, *names]}
+        self._workers = {name: Worker(name, _serve) for name in ["fastnorm", YARDSTICK, *names]}
 
     def __enter__(self) -> Race:
         return self
@@ -82,10 +82,10 @@ class Race:
         """Measure a job, for about so long per implementation."""
         errors, notes = self._start(job)
         samples: dict[str, list[float]] = {name: [] for name in errors}
-        for _ in range(_TURNS):
+        for _ in range(TURNS):
             for name in samples:
-                time.sleep(_SETTLE)
-                samples[name] += self._workers[name].ask("burst", seconds / _TURNS)
+                time.sleep(SETTLE)
+                samples[name] += self._workers[name].ask("burst", seconds / TURNS)
         timings = {name: Timing(median(samples[name]), errors[name]) for name in samples}
         return Measurement(job, timings | {name: Timing(note=note) for name, note in notes.items()})
 
@@ -116,14 +116,14 @@ def _exact_files(job: Job) -> Iterator[list[Path]]:
         yield files
 
 
-class _Worker:
+class Worker:
     """The parent's end of a process that serves one implementation."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, serve: Callable[[str, Connection], None]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would count on its parent's threads
         self._name = name
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(name, theirs), daemon=True)
+        self._process = context.Process(target=serve, args=(name, theirs), daemon=True)
         self._process.start()
         theirs.close()
 

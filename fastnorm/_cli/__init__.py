@@ -37,6 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--markdown", nargs="+", metavar="FILE", default=[], help="also fill in the tables of these documents"
     )
+    composed = _add(
+        commands, "composed", "race the less common norms against what users compose of NumPy and PyTorch"
+    )
+    composed.add_argument("--jobs", metavar="TEXT", help="only those with this in their name, such as weight")
+    composed.add_argument("--markdown", metavar="FILE", help="also fill in the table of this document")
     plot = _add(
         commands, "plot", "race over sizes from one sample to out of cache, and draw time against size"
     )

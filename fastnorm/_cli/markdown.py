@@ -24,7 +24,9 @@ def write(files: Sequence[str], measurements: Sequence[Measurement], peers: Sequ
     }
     for file in map(Path, files):
         text = file.read_text() if file.exists() else _NEW
-        file.write_text(fill(text, {name: f"\n{made}\n{_machine()}\n\n" for name, made in tables.items()}))
+        file.write_text(
+            fill(text, {name: f"\n{made}\n{machine('bench')}\n\n" for name, made in tables.items()})
+        )
 
 
 def check(files: Sequence[str]) -> None:
@@ -76,10 +78,12 @@ def _rivals(peers: Sequence[str]) -> list[str]:
     return [peer for peer in peers if not peer.startswith("fastnorm")]
 
 
-def _machine() -> str:
+def machine(command: str) -> str:
     """Where the figures come from, in a line."""
     facts = info.machine()
     del facts["cache"]
     return (
-        "Measured by `python -m fastnorm bench` with " + ", ".join(f"{k} {v}" for k, v in facts.items()) + "."
+        f"Measured by `python -m fastnorm {command}` with "
+        + ", ".join(f"{k} {v}" for k, v in facts.items())
+        + "."
     )

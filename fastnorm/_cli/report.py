@@ -81,7 +81,7 @@ def _row(measurement: Measurement, peers: Sequence[str]) -> list[str]:
     return [
         measurement.job.name,
         _NONE if own.error is None else f"{own.error:.1f}" + ("" if measurement.passed else " WRONG"),
-        _microseconds(own.seconds),
+        microseconds(own.seconds),
         _NONE if measurement.throughput is None else f"{measurement.throughput / 1e9:.1f}",
         _share(measurement.ratio(YARDSTICK)),
         *(_peer(measurement, peer) for peer in peers),
@@ -90,14 +90,14 @@ def _row(measurement: Measurement, peers: Sequence[str]) -> list[str]:
 
 def _peer(measurement: Measurement, peer: str) -> str:
     seconds, ratio = measurement.timings[peer].seconds, measurement.ratio(peer)
-    return _microseconds(seconds) + (f" ({times(ratio)})" if ratio else "")
+    return microseconds(seconds) + (f" ({times(ratio)})" if ratio else "")
 
 
 def _mean(measurements: Sequence[Measurement], name: str) -> float | None:
     return geometric_mean([ratio for m in measurements if (ratio := m.ratio(name))])
 
 
-def _microseconds(seconds: float | None) -> str:
+def microseconds(seconds: float | None) -> str:
     if seconds is None:
         return _NONE
     return f"{seconds * 1e6:.1f}" if seconds < 1e-5 else f"{seconds * 1e6:.0f}"

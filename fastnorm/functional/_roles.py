@@ -66,6 +66,16 @@ def per_channel(shape: Ints, layout: Any) -> Shared:
     return Shared(Roles(_others(shape, channel), (channel,)), (shape[channel],), _why(shape, channel, layout))
 
 
+def per_channel_in_training(shape: Ints, layout: Any) -> Shared:
+    """The same, for a batch that has a variance."""
+    shared = per_channel(shape, layout)
+    if elements_per_statistic(shape, shared.roles) == 1 and elements(shape) > 0:
+        raise ValueError(
+            f"x has one value per channel (shape {shape}), expected more in training: their variance is 0"
+        )
+    return shared
+
+
 def per_sample_and_channel(shape: Ints, layout: Any) -> Shared:
     """Instance norm: statistics over the spatial axes."""
     sample, channel = _checks.layout(layout, len(shape))
@@ -123,6 +133,7 @@ LAYER = Norm(trailing)
 RMS = Norm(trailing, second_moment=True)
 EUCLIDEAN = Norm(trailing, second_moment=SUM_OF_SQUARES)
 BATCH = Norm(per_channel)
+BATCH_IN_TRAINING = Norm(per_channel_in_training)
 INSTANCE = Norm(per_sample_and_channel)
 ADAPTIVE_LAYER = Norm(trailing_of_sample)
 GROUP = Norm(per_sample_and_group)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._layout import Ints
 from ._roles import Shared
 
 Array = NDArray[Any]
+
+
+def move(running: Array, kept: float, added: Array) -> None:
+    """running ← kept·running + added, in place."""
+    # As in the kernels, what is too large becomes an infinity without a word.
+    with np.errstate(all="ignore"):
+        np.add(np.multiply(running, kept, dtype=np.float64), added, out=running, casting="same_kind")
 
 
 class Running(NamedTuple):
@@ -38,10 +47,7 @@ class Running(NamedTuple):
         ):
             if batch.ndim == 2:
                 batch = np.add.reduce(batch, 0) / len(batch)
-            # As in the kernels, what is too large becomes an infinity without a word.
-            with np.errstate(all="ignore"):
-                kept = np.multiply(running, 1 - momentum, dtype=np.float64)
-                np.add(kept, share * batch, out=running, casting="same_kind")
+            move(running, 1 - momentum, share * batch)
 
     def for_inference(self) -> tuple[Array, Array]:
         """Both as the kernels take them: contiguous, native, aligned, of one dtype, and writable in Numba's eyes."""
@@ -74,22 +80,37 @@ def as_statistics(mean: Any, var: Any, eps: Any) -> tuple[Array, Array]:
 
 
 def checked(
-    mean: Any, var: Any, shared: Shared, written: bool, x: Array, out: Array | None, momentum: float = 0.0
+    mean: Any,
+    var: Any,
+    shared: Shared,
+    written: bool,
+    x: Array,
+    out: Array | None,
+    momentum: float = 0.0,
+    names: tuple[str, str] = ("running_mean", "running_var"),
 ) -> Running:
     """A pair of running statistics that no array written to in the same call shares memory with."""
-    if mean is None or var is None:
-        missing, there = ("running_mean", "running_var") if mean is None else ("running_var", "running_mean")
-        raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
     (channels,), why = shared.parameters, shared.why
-    pair = (
-        _checks.running(mean, "running_mean", channels, why, written),
-        _checks.running(var, "running_var", channels, why, written),
-    )
-    if written and _checks.overlap(*pair):
-        raise ValueError("running_mean and running_var share memory, expected two arrays of their own")
-    for name, running in zip(("running_mean", "running_var"), pair, strict=True):
+    given = {names[0]: (mean, (channels,)), names[1]: (var, (channels,))}
+    return Running(*checked_pair(given, why, written, x, out), momentum)
+
+
+def checked_pair(
+    given: Mapping[str, tuple[Any, Ints]], why: str, written: bool, x: Array, out: Array | None
+) -> tuple[Array, Array]:
+    """Two running statistics, each a name with a value and a shape to have, that share no memory with what is written."""
+    missing, there = sorted(given, key=lambda name: given[name][0] is not None)
+    if given[missing][0] is None and given[there][0] is not None:
+        raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
+    checked = {
+        name: _checks.running(value, name, shape, why, written) for name, (value, shape) in given.items()
+    }
+    first, second = checked.values()
+    if written and _checks.overlap(first, second):
+        raise ValueError(f"{' and '.join(checked)} share memory, expected two arrays of their own")
+    for name, running in checked.items():
         if out is not None and _checks.overlap(running, out):
             raise ValueError(f"{name} shares memory with out, expected an array of its own")
         if written and _checks.overlap(running, x):
             raise ValueError(f"{name} shares memory with x, expected an array of its own")
-    return Running(*pair, momentum)
+    return first, second

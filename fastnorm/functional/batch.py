@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _checks
-from .._layout import elements
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
 from ._masked import Call, backward_batch, normalize_batch, without_padding
 from ._ragged import padded
-from ._roles import BATCH, Norm, Shared, elements_per_statistic
+from ._roles import BATCH, BATCH_IN_TRAINING
 from ._running import Update, as_statistics
 
 
@@ -111,7 +110,9 @@ def batch_norm(
         y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
         return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
-    y, statistics = normalize(TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update)
+    y, statistics = normalize(
+        BATCH_IN_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update
+    )
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
 
 
@@ -143,21 +144,8 @@ def _with_padding(
         y = without_padding(y, before, valid, keep_padding)
         return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
-    y, found = normalize_batch(call, valid, eps, out, keep_padding, update, TRAINING)
+    y, found = normalize_batch(call, valid, eps, out, keep_padding, update, BATCH_IN_TRAINING)
     return (y, found.mean, found.rstd) if return_stats else y
-
-
-def _shared_in_training(shape: tuple[int, ...], layout: Any) -> Shared:
-    """The roles of batch norm, for a batch that has a variance."""
-    shared = BATCH.shared(shape, layout)
-    if elements_per_statistic(shape, shared.roles) == 1 and elements(shape) > 0:
-        raise ValueError(
-            f"x has one value per channel (shape {shape}), expected more in training: their variance is 0"
-        )
-    return shared
-
-
-TRAINING = Norm(_shared_in_training)
 
 
 def batch_norm_backward(

@@ -58,7 +58,7 @@ def cosine_norm(x: Array, weight: Array, *, centered: bool = False, eps: float =
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.cosine import cosine_norm
+    >>> from fastnorm import cosine_norm
     >>> x, weight = np.array([[3, 4]], np.float32), np.array([[5, 0], [0, -2]], np.float32)
     >>> cosine_norm(x, weight).round(3)
     array([[ 0.6, -0.8]], dtype=float32)
@@ -76,8 +76,8 @@ def cosine_norm_backward(
 
     .. math:: dx = \frac{g - \hat x \, (g \cdot \hat x)}{\lVert x \rVert}, \quad g = \sum_j dy_j \, \hat w_j
 
-    and dw likewise; where a norm is below eps, which then is a constant in its place, without the second term. Centered, it
-    is the same: g has no mean to lose, being made of rows without one.
+    and dw likewise; where a norm is below eps, which then is a constant in its place, without the second term. It is the
+    same centered: g has no mean to lose, being made of rows without one.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def cosine_norm_backward(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.cosine import cosine_norm_backward
+    >>> from fastnorm import cosine_norm_backward
     >>> x, weight = np.array([[3, 4]], np.float32), np.array([[2, 0]], np.float32)
     >>> dx, dweight = cosine_norm_backward(np.ones((1, 1), np.float32), x, weight)
     >>> dx.round(3), dweight.round(3)

@@ -15,10 +15,8 @@ from ._grid import PER_ROW, Moments, apply, gradient, sums
 
 Array = NDArray[Any]
 
-# Elements of a block of rows that stays in the cache between its two products: 64 MiB are read once for both of them.
-_BLOCK = 1 << 18
-# Singular values within 2**±50 (in float64 2**±480) keep their squares, which power iteration takes, in range.
-_EXPONENTS = {FLOAT32: 50, FLOAT64: 480}
+# Of singular values within 2**±100, products are in the range of float32; of those within 2**±480, squares in float64's.
+_EXPONENTS = {FLOAT32: 100, FLOAT64: 480}
 
 
 def spectral_norm(
@@ -81,7 +79,7 @@ def spectral_norm(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.spectral import spectral_norm
+    >>> from fastnorm import spectral_norm
     >>> u, v = np.array([0.6, 0.8]), np.array([0.8, 0.6])
     >>> w = np.array([[8, 0], [0, 1]], np.float32)
     >>> spectral_norm(w, u, v, n_power_iterations=9, training=True)
@@ -130,7 +128,7 @@ def spectral_norm_backward(dy: Array, w: Array, u: Array, v: Array, sigma: float
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.spectral import spectral_norm, spectral_norm_backward
+    >>> from fastnorm import spectral_norm, spectral_norm_backward
     >>> w, u, v = np.array([[4, 0], [0, 1]], np.float32), np.array([1.0, 0.0]), np.array([1.0, 0.0])
     >>> y, sigma = spectral_norm(w, u, v, return_sigma=True)
     >>> spectral_norm_backward(np.ones_like(w), w, u, v, sigma)
@@ -192,8 +190,8 @@ def _why(at: _Place, w: Array) -> str:
 def _vectors(u: Any, v: Any, at: _Place, w: Array, out: Array | None, training: bool) -> tuple[Array, Array]:
     """u and v, to be updated in training: then they share memory with nothing."""
     why = _why(at, w)
-    u = _checks.running(u, "u", at.rows, why, training)
-    v = _checks.running(v, "v", at.columns, why, training)
+    u = _checks.running(u, "u", (at.rows,), why, training)
+    v = _checks.running(v, "v", (at.columns,), why, training)
     others = (("v", v), ("w", w), ("out", out))
     for name, mine, rest in (("u", u, others), ("v", v, others[1:])):
         for other, array in rest:
@@ -228,7 +226,7 @@ class _Estimate(NamedTuple):
 
 
 def _estimate(matrix: Array, u: Array, v: Array, times: int, eps: float) -> _Estimate:
-    """u and v after so many iterations, and sigma: of a matrix brought near 1 where the squares of sigma call for it."""
+    """u and v after so many iterations, and sigma: of a matrix brought near 1 where sigma calls for it."""
     with np.errstate(all="ignore"):
         found = _iterated(matrix, u, v, times, eps)
         limit = _EXPONENTS[matrix.dtype]
@@ -243,24 +241,16 @@ def _estimate(matrix: Array, u: Array, v: Array, times: int, eps: float) -> _Est
 
 
 def _iterated(matrix: Array, u: Array, v: Array, times: int, eps: float) -> _Estimate:
+    dtype = matrix.dtype
     if times == 0:
-        return _Estimate(u, v, float(u.astype(np.float64) @ (matrix @ v.astype(matrix.dtype))))
+        return _Estimate(u, v, float(u.astype(np.float64) @ (matrix @ v.astype(dtype))))
     for _ in range(times):
-        there, back = _products(matrix, v)
-        length = max(np.linalg.norm(there), eps)
-        u, back = there / length, back / length
-        v = back / max(np.linalg.norm(back), eps)
-    return _Estimate(u, v, float(back @ v))  # Wᵀu is at hand, and uᵀWv so without a third product
+        u = _direction(matrix @ v.astype(dtype), eps)
+        back = u.astype(dtype) @ matrix
+        v = _direction(back, eps)
+    return _Estimate(u, v, float(back @ v))  # Wᵀu is at hand, so that uᵀWv takes no third product
 
 
-def _products(matrix: Array, v: Array) -> tuple[Array, Array]:
-    """Wv and WᵀWv in float64, from one trip over W; Wᵀu is the second over the length of the first."""
-    v = v.astype(matrix.dtype)
-    there, back = np.empty(matrix.shape[0]), np.zeros(matrix.shape[1])
-    step = max(1, _BLOCK // matrix.shape[1])
-    for first in range(0, len(there), step):
-        rows = matrix[first : first + step]
-        part = rows @ v
-        there[first : first + step] = part
-        back += part @ rows
-    return there, back
+def _direction(a: Array, eps: float) -> Array:
+    a = a.astype(np.float64)
+    return np.asarray(a / max(np.linalg.norm(a), eps))

@@ -9,14 +9,13 @@ import numpy as np
 from .. import _checks
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
-from ._roles import BATCH, LAYER, Norm
+from ._roles import BATCH, BATCH_IN_TRAINING, LAYER, Norm
 from ._running import Update, as_statistics
-from .batch import TRAINING
 from .layer import layer_norm, layer_norm_backward
 
 _LAYER = Norm(LAYER.shared, centred=False)
 _BATCH = Norm(BATCH.shared, centred=False)
-_BATCH_IN_TRAINING = Norm(TRAINING.shared, centred=False)
+_BATCH_IN_TRAINING = Norm(BATCH_IN_TRAINING.shared, centred=False)
 
 
 def variance_only_layer_norm(

@@ -70,7 +70,7 @@ def weight_norm(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_norm
+    >>> from fastnorm import weight_norm
     >>> weight_norm(np.array([[3, 4], [0, 2]], np.float32), np.array([[5], [1]], np.float32))
     array([[3., 4.],
            [0., 1.]], dtype=float32)
@@ -80,11 +80,12 @@ def weight_norm(
     length = _lengths(g, norms)
     out = _checks.result(out, "out", v, "v")
     # Where v is overwritten, nothing would be left to go back to.
-    to = None if out is None or np.may_share_memory(out, v) else _framed(out)
-    weight = cast(length / math.sqrt(norms.elements), computed(v.dtype)).reshape(norms.framed)
-    framed, found = normalize(MEAN_SQUARE_PER_ROW, norms.axes, _framed(v), weight, None, 0.0, None, to, True)
+    to = None if out is None or np.may_share_memory(out, v) else norms.framed(out)
+    weight = cast(length / math.sqrt(norms.elements), computed(v.dtype)).reshape(norms.lengths)
+    x = norms.framed(v)
+    y, found = normalize(MEAN_SQUARE_PER_ROW, norms.axes, x, weight, None, 0.0, None, to, True)
     assert found is not None
-    w = framed[0, ..., 0]
+    w = norms.unframed(y)
     norm = np.sqrt(found.variance * norms.elements).reshape(norms.shape)
     if fitting(v.dtype, _over(norm, length)) != computed(v.dtype):
         store(weight_norm(v.astype(np.float64), length, dim), w)
@@ -135,7 +136,7 @@ def weight_norm_backward(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_norm, weight_norm_backward
+    >>> from fastnorm import weight_norm, weight_norm_backward
     >>> v, g = np.array([[3, 4]], np.float32), np.array([[10]], np.float32)
     >>> w, norm = weight_norm(v, g, return_norm=True)
     >>> weight_norm_backward(np.array([[1, 0]], np.float32), v, g, norm).dg
@@ -144,44 +145,50 @@ def weight_norm_backward(
     v = _checks.array(v, "v")
     dw = _checks.like(dw, "dw", v, "v")
     norms = _norms(v.shape, dim)
-    own = computed(v.dtype) if g is None else g.dtype
     length = _lengths(g, norms)
+    own = computed(v.dtype) if g is None else g.dtype
     norm = _checks.parameter(norm, "norm", norms.shape, FLOAT64, "that of what the forward call returned")
     root = math.sqrt(norms.elements)
     rstd = _over(norm, root)
     if fitting(v.dtype, rstd, _over(norm, length)) != computed(v.dtype):
         wide = weight_norm_backward(dw.astype(np.float64), v.astype(np.float64), length, norm, dim)
         return WeightNormGradients(store(wide.dv, np.empty_like(v)), cast(wide.dg, own))
-    weight = cast(length / root, computed(v.dtype)).reshape(norms.framed)
-    given = _framed(dw), _framed(v), None, rstd.reshape(norms.framed), weight, None, None, (True, True, False)
-    dx, dweight, _ = backward(MEAN_SQUARE_PER_ROW, norms.axes, *given)
+    weight = cast(length / root, computed(v.dtype)).reshape(norms.lengths)
+    arrays, rstd = (norms.framed(dw), norms.framed(v)), rstd.reshape(norms.lengths)
+    needs = (True, True, False)
+    dx, dweight, _ = backward(MEAN_SQUARE_PER_ROW, norms.axes, *arrays, None, rstd, weight, None, None, needs)
     assert dx is not None and dweight is not None
-    return WeightNormGradients(dx[0, ..., 0], cast(dweight / root, own).reshape(norms.shape))
+    return WeightNormGradients(norms.unframed(dx), cast(dweight / root, own).reshape(norms.shape))
 
 
 class _Norms(NamedTuple):
-    """What shares a norm, also for an array with an axis in front and one behind (see `_framed`)."""
+    """What shares a norm."""
 
-    axes: Ints  # that a norm is taken over, of the framed array
-    framed: Ints  # the shape of its norms …
-    shape: Ints  # … and of them as PyTorch has them
+    axes: Ints  # that a norm is taken over …
+    lengths: Ints  # … and what is left of the shape
+    shape: Ints  # of the norms as PyTorch has them
     elements: int  # that share one
+    frame: bool  # is an axis wanting that keeps its norms, or one that they are taken over?
 
+    def framed(self, v: Array) -> Array:
+        """v with an axis of each kind."""
+        return v[np.newaxis, ..., np.newaxis] if self.frame else v
 
-def _framed(v: Array) -> Array:
-    """v with one axis more that keeps its norms, and one that they are taken over: there always is one of each."""
-    return v[np.newaxis, ..., np.newaxis]
+    def unframed(self, v: Array) -> Array:
+        return v[0, ..., 0] if self.frame else v
 
 
 def _norms(shape: Ints, dim: Any) -> _Norms:
     kept = () if dim is None else _checks.indices(dim, "dim", shape, "v")
-    over = [i for i in range(len(shape)) if i not in kept]
-    count = math.prod(shape[i] for i in over)
-    if count == 0:
+    axes = tuple(i for i in range(len(shape)) if i not in kept)
+    elements = math.prod(shape[i] for i in axes)
+    if elements == 0:
         raise ValueError(f"v has shape {shape}, with no element to take a norm of (dim is {dim!r})")
-    lengths = () if dim is None else tuple(n if i in kept else 1 for i, n in enumerate(shape))
-    axes = (*(1 + i for i in over), 1 + len(shape))
-    return _Norms(axes, (1, *(shape[i] for i in kept)), lengths, count)
+    own = () if dim is None else tuple(n if i in kept else 1 for i, n in enumerate(shape))
+    lengths = tuple(shape[i] for i in kept)
+    if kept and axes:
+        return _Norms(axes, lengths, own, elements, False)
+    return _Norms((*(1 + i for i in axes), 1 + len(shape)), (1, *lengths), own, elements, True)
 
 
 def _lengths(g: Any, norms: _Norms) -> Array:
@@ -241,7 +248,7 @@ def weight_standardization(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_standardization
+    >>> from fastnorm import weight_standardization
     >>> weight_standardization(np.array([[3, 5], [-2, 2]], np.float32), eps=0)
     array([[-1.,  1.],
            [-1.,  1.]], dtype=float32)
@@ -282,7 +289,7 @@ def weight_standardization_backward(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.functional.weight import weight_standardization, weight_standardization_backward
+    >>> from fastnorm import weight_standardization, weight_standardization_backward
     >>> w = np.array([[3, 5, 10]], np.float32)
     >>> w_hat, mean, rstd = weight_standardization(w, return_stats=True)
     >>> weight_standardization_backward(np.ones_like(w), w, mean, rstd)

@@ -3,26 +3,48 @@
 from .base import IncompatibleKeys, Layer
 from .batch import BatchNorm
 from .conditional import AdaptiveInstanceNorm, AdaptiveLayerNorm, FiLM
+from .cosine import CosineLinear
+from .deep import DeepNorm
+from .frozen import FrozenBatchNorm
+from .ghost import GhostBatchNorm
 from .group import GroupNorm
+from .heads import QKNorm
 from .instance import InstanceNorm
 from .layer import LayerNorm
+from .renorm import BatchRenorm
+from .response import GlobalResponseNorm
 from .rms import RMSNorm
+from .spectral import SpectralNorm
 from .switchable import SwitchableNorm
 from .variance_only import SimpleLayerNorm, VarianceOnlyBatchNorm, VarianceOnlyLayerNorm
+from .vectors import Normalize, ScaleNorm
+from .weight import WeightNorm, WeightStandardization
 
 __all__ = [
     "AdaptiveInstanceNorm",
     "AdaptiveLayerNorm",
     "BatchNorm",
+    "BatchRenorm",
+    "CosineLinear",
+    "DeepNorm",
     "FiLM",
+    "FrozenBatchNorm",
+    "GhostBatchNorm",
+    "GlobalResponseNorm",
     "GroupNorm",
     "IncompatibleKeys",
     "InstanceNorm",
     "Layer",
     "LayerNorm",
+    "Normalize",
+    "QKNorm",
     "RMSNorm",
+    "ScaleNorm",
     "SimpleLayerNorm",
+    "SpectralNorm",
     "SwitchableNorm",
     "VarianceOnlyBatchNorm",
     "VarianceOnlyLayerNorm",
+    "WeightNorm",
+    "WeightStandardization",
 ]

@@ -262,8 +262,23 @@ class TrackingLayer(ChannelLayer):
         super().__init__(self.num_features, affine, bias, layout, dtype)
         wide = computed(self.dtype)
         self.running_mean = np.zeros(self._sizes, wide) if track_running_stats else None
-        self.running_var = np.ones(self._sizes, wide) if track_running_stats else None
+        self._track_spread(wide)
         self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
+
+    def _track_spread(self, dtype: np.dtype[Any]) -> None:
+        """Make the running statistic of what is about the mean."""
+        self.running_var = np.ones(self._sizes, dtype) if self.track_running_stats else None
+
+    def _momentum_now(self) -> float:
+        """The share of the next batch in the running statistics."""
+        if self.momentum is not None:
+            return self.momentum
+        return 0.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
+
+    def _count_batch(self, x: Array) -> None:
+        """Note that x has moved running statistics; an empty batch has not, so it has no share in their average either."""
+        if self.training and self.num_batches_tracked is not None and x.size:
+            self.num_batches_tracked += 1
 
     def _extra_repr(self) -> str:
         return (

@@ -77,9 +77,7 @@ class BatchNorm(TrackingLayer):
 
     def _forward(self, x: Array) -> Any:
         result = self._normalized(x)
-        # An empty batch has moved no running statistics, so it has no share in their average either.
-        if self.training and self.num_batches_tracked is not None and x.size:
-            self.num_batches_tracked += 1
+        self._count_batch(x)
         return result
 
     def _normalized(self, x: Array) -> Any:
@@ -99,8 +97,3 @@ class BatchNorm(TrackingLayer):
     def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
         x, mean, rstd = saved
         return batch_norm_backward(dy, x, mean, rstd, self.weight, layout=self.layout, needs=needs)
-
-    def _momentum_now(self) -> float:
-        if self.momentum is not None:
-            return self.momentum
-        return 0.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)

@@ -38,7 +38,7 @@ class CosineLinear(Layer):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.layers.cosine import CosineLinear
+    >>> from fastnorm import CosineLinear
     >>> layer = CosineLinear(2, 3)
     >>> layer.weight[:] = [[5, 0], [0, -2], [3, 4]]
     >>> layer(np.array([[3, 4]], np.float32)).round(3)

@@ -51,7 +51,7 @@ class SpectralNorm(Parametrization):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.layers.spectral import SpectralNorm
+    >>> from fastnorm import SpectralNorm
     >>> layer = SpectralNorm(np.array([[8, 0], [0, 1]], np.float32), rng=np.random.default_rng(0))
     >>> layer()
     array([[1.   , 0.   ],

@@ -46,7 +46,7 @@ class WeightNorm(Parametrization):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.layers.weight import WeightNorm
+    >>> from fastnorm import WeightNorm
     >>> layer = WeightNorm(np.array([[3, 4], [0, 2]], np.float32))
     >>> layer.original0[:] = 10
     >>> layer()
@@ -115,7 +115,7 @@ class WeightStandardization(Parametrization):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastnorm.layers.weight import WeightStandardization
+    >>> from fastnorm import WeightStandardization
     >>> layer = WeightStandardization(np.array([[3, 5], [-2, 2]], np.float32), eps=0)
     >>> layer()
     array([[-1.,  1.],

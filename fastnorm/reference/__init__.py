@@ -8,6 +8,15 @@ longdouble where an argument is longdouble. Nothing is checked, and no argument 
 """
 
 from ._parts import moments
+from .batches import (
+    batch_renorm,
+    batch_renorm_backward,
+    frozen_batch_norm,
+    frozen_batch_norm_backward,
+    ghost_batch_norm,
+    ghost_batch_norm_backward,
+    update_renorm,
+)
 from .classic import (
     add_layer_norm,
     add_rms_norm,
@@ -31,6 +40,9 @@ from .conditional import (
     film,
     film_backward,
 )
+from .deep import deep_norm, deep_norm_backward
+from .heads import qk_norm, qk_norm_backward
+from .response import global_response_norm, global_response_norm_backward
 from .switchable import switchable_norm, switchable_norm_backward
 from .variance_only import (
     simple_layer_norm,
@@ -39,6 +51,17 @@ from .variance_only import (
     variance_only_batch_norm_backward,
     variance_only_layer_norm,
     variance_only_layer_norm_backward,
+)
+from .vectors import normalize, normalize_backward, scale_norm, scale_norm_backward
+from .weights import (
+    cosine_norm,
+    cosine_norm_backward,
+    spectral_norm,
+    spectral_norm_backward,
+    weight_norm,
+    weight_norm_backward,
+    weight_standardization,
+    weight_standardization_backward,
 )
 
 __all__ = [
@@ -50,8 +73,20 @@ __all__ = [
     "add_rms_norm",
     "batch_norm",
     "batch_norm_backward",
+    "batch_renorm",
+    "batch_renorm_backward",
+    "cosine_norm",
+    "cosine_norm_backward",
+    "deep_norm",
+    "deep_norm_backward",
     "film",
     "film_backward",
+    "frozen_batch_norm",
+    "frozen_batch_norm_backward",
+    "ghost_batch_norm",
+    "ghost_batch_norm_backward",
+    "global_response_norm",
+    "global_response_norm_backward",
     "group_norm",
     "group_norm_backward",
     "instance_norm",
@@ -59,15 +94,28 @@ __all__ = [
     "layer_norm",
     "layer_norm_backward",
     "moments",
+    "normalize",
+    "normalize_backward",
+    "qk_norm",
+    "qk_norm_backward",
     "rms_norm",
     "rms_norm_backward",
+    "scale_norm",
+    "scale_norm_backward",
     "simple_layer_norm",
     "simple_layer_norm_backward",
+    "spectral_norm",
+    "spectral_norm_backward",
     "switchable_norm",
     "switchable_norm_backward",
+    "update_renorm",
     "update_running",
     "variance_only_batch_norm",
     "variance_only_batch_norm_backward",
     "variance_only_layer_norm",
     "variance_only_layer_norm_backward",
+    "weight_norm",
+    "weight_norm_backward",
+    "weight_standardization",
+    "weight_standardization_backward",
 ]

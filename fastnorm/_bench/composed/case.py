@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.random import Generator
 
 
@@ -18,3 +19,8 @@ class Case:
     ours: Callable[..., Any]
     numpy: Callable[..., Any]
     torch: Callable[..., Any] | None = None  # imports torch where it is called
+
+
+def normals(rng: Generator, count: int, *shape: int) -> tuple[Any, ...]:
+    """So many arrays of standard normals."""
+    return tuple(rng.standard_normal(shape, np.float32) for _ in range(count))

@@ -1,0 +1,102 @@
+"""What scikit-learn asks of an estimator, by duck typing: its pipelines and searches take ours, which do not import it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+_Self = TypeVar("_Self", bound="Transformer")
+
+
+class Transformer:
+    """An estimator that learns from features, X of shape (n_samples, n_features), and transforms them.
+
+    Its parameters are the arguments of its `__init__`, under their names, and checked when it is fitted.
+    """
+
+    n_features_in_: int
+
+    def fit(self: _Self, X: ArrayLike, y: Any = None) -> _Self:
+        raise NotImplementedError
+
+    def transform(self, X: ArrayLike) -> Array:
+        raise NotImplementedError
+
+    def fit_transform(self, X: ArrayLike, y: Any = None) -> Array:
+        """Fit to X and return it transformed."""
+        return self.fit(X).transform(X)
+
+    # Parameters --------------------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters, by their names."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self: _Self, **params: Any) -> _Self:
+        """Set parameters by their names, and return the estimator."""
+        known = self.get_params()
+        for name in params:
+            if name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}, expected one of {sorted(known)}"
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({values})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
+        )
+
+    # Features ----------------------------------------------------------------------------------------------
+
+    def _features(self, X: Any, count: int | None = None) -> Array:
+        """X as (n_samples, n_features) of float32 or float64, with a number of features if it is known."""
+        if hasattr(X, "toarray"):
+            raise TypeError("X is sparse, expected a dense array: X.toarray()")
+        x = np.asarray(X)
+        if x.dtype.kind == "c":
+            raise ValueError(f"X has dtype {x.dtype}. Complex data not supported: X.real")
+        if x.dtype != np.float32:
+            x = x.astype(np.float64, copy=False)
+        if x.ndim != 2:
+            raise ValueError(
+                f"X has shape {x.shape}. Expected 2D array, (n_samples, n_features). Reshape your data: "
+                f"X.reshape(-1, 1) where it is one feature, X.reshape(1, -1) where it is one sample"
+            )
+        for length, what in zip(x.shape, ("sample", "feature"), strict=True):
+            if length == 0:
+                raise ValueError(f"X has 0 {what}(s) (shape={x.shape}) while a minimum of 1 is required.")
+        if count is not None and x.shape[1] != count:
+            raise ValueError(
+                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting {count} features as input"
+            )
+        if not np.isfinite(x).all():
+            raise ValueError("X has NaN or inf in it, expected finite numbers: X[np.isfinite(X).all(1)]")
+        return x
+
+    def _fitted_features(self, X: Any) -> Array:
+        """X as the features that the estimator was fitted to."""
+        self._check_fitted()
+        return self._features(X, self.n_features_in_)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_features_in_"):
+            # scikit-learn's own, a ValueError as well, for those who may catch it.
+            exceptions = sys.modules.get("sklearn.exceptions")
+            error = ValueError if exceptions is None else exceptions.NotFittedError
+            raise error(f"{type(self).__name__} is not fitted yet: call fit(X) first")
