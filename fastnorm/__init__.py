@@ -8,6 +8,7 @@ from ._warmup import warmup
 from .functional import *  # noqa: F403 (what is public is said there, in __all__)
 from .layers import *  # noqa: F403
 from .moments import Moments
+from .whitening import PCAWhitening, ZCAWhitening
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,8 @@ __all__ = [
     *functional.__all__,
     *layers.__all__,
     "Moments",
+    "PCAWhitening",
+    "ZCAWhitening",
     "get_num_threads",
     "num_threads",
     "set_num_threads",

@@ -21,6 +21,8 @@ _RUNNING = (FLOAT32, FLOAT64)
 
 def array(value: Any, name: str) -> Array:
     """`value` as the kernels can walk it: real floating, in native byte order and aligned (copied where it is not)."""
+    if value.__class__ is np.ndarray and value.dtype in _RUNNING and value.flags.carray:
+        return value  # as most are, in 0.2 µs for 2
     if not isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} is a {type(value).__name__}, expected a NumPy array of {SUPPORTED}: np.asarray({name})"
@@ -94,6 +96,8 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
     Copied also where it is read-only or not aligned: these are types of their own to Numba, and every kernel would compile
     once more.
     """
+    if value.__class__ is np.ndarray and value.dtype is dtype and value.shape == shape and value.flags.carray:
+        return value
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape {shape}: {why}")
     if value.dtype.kind != "f" and value.dtype.name != "bfloat16":

@@ -90,7 +90,7 @@ class Plan:
 
 
 @dataclass
-class _Axis:
+class Axis:
     """One axis on its way into a job: its role, and its stride in every array (the affine pair's first)."""
 
     length: int
@@ -98,14 +98,14 @@ class _Axis:
     strides: list[int]
     position: int  # in the statistic where kept, in the affine pair where reduced
 
-    def continues(self, inner: _Axis) -> bool:
+    def continues(self, inner: Axis) -> bool:
         """Whether this axis and `inner`, which lies inside it, can be walked as one."""
         return self.reduced == inner.reduced and all(
             a == b * inner.length for a, b in zip(self.strides, inner.strides, strict=True)
         )
 
-    def joined(self, inner: _Axis) -> _Axis:
-        return _Axis(self.length * inner.length, self.reduced, inner.strides, inner.position)
+    def joined(self, inner: Axis) -> Axis:
+        return Axis(self.length * inner.length, self.reduced, inner.strides, inner.position)
 
 
 @lru_cache(maxsize=4096)
@@ -128,8 +128,8 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
     if inner.strides[0] not in (0, 1):
         return None
     levels = {
-        False: _merged([a for a in outer if not a.reduced]),
-        True: _merged([a for a in outer if a.reduced]),
+        False: merged([a for a in outer if not a.reduced]),
+        True: merged([a for a in outer if a.reduced]),
     }
     while levels[inner.reduced] and fold == 1 and levels[inner.reduced][-1].continues(inner):
         inner = levels[inner.reduced].pop().joined(inner)
@@ -150,14 +150,14 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
     )
 
 
-def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[_Axis], _Axis, int] | None:
+def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[Axis], Axis, int] | None:
     """The axes outside the run, outermost first; the run's; and how many neighbours in a kept run share a statistic."""
     axes = []
     kept = reduced = 0
     for i, length in enumerate(shape):
         is_reduced = i in roles.reduced
         steps = [_affine_stride(shape, roles, i), *(s[i] for s in strides)]
-        axes.append(_Axis(length, is_reduced, steps, reduced if is_reduced else kept))
+        axes.append(Axis(length, is_reduced, steps, reduced if is_reduced else kept))
         reduced, kept = reduced + is_reduced, kept + (not is_reduced)
     runs = [a for a in axes if a.length > 1 and all(s == 1 for s in a.strides[1:])]
     if any(a.length > 1 for a in axes) and not runs:
@@ -171,8 +171,8 @@ def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[_A
         if channels is not inner or alone:
             axes.remove(channels)
             outside = [s * fold for s in channels.strides]
-            axes.append(_Axis(roles.groups, False, outside, channels.position))
-            axes.append(_Axis(fold, True, channels.strides, reduced))
+            axes.append(Axis(roles.groups, False, outside, channels.position))
+            axes.append(Axis(fold, True, channels.strides, reduced))
             inner = axes[-1] if alone else inner
             fold = 1
     outer = [a for a in axes if a is not inner]
@@ -188,7 +188,7 @@ def _affine_stride(shape: Ints, roles: Roles, axis: int) -> int:
     return elements(tuple(shape[i] for i in roles.affine[roles.affine.index(axis) + 1 :]))
 
 
-def _number_affine(outer: list[_Axis], inner: _Axis, reduced: bool) -> None:
+def _number_affine(outer: list[Axis], inner: Axis, reduced: bool) -> None:
     """Give the reduced axes, or the kept ones, the strides of affine pairs that were brought into their order."""
     step = 1
     for axis in [inner, *reversed(outer)]:
@@ -197,9 +197,9 @@ def _number_affine(outer: list[_Axis], inner: _Axis, reduced: bool) -> None:
             step *= axis.length
 
 
-def _merged(axes: list[_Axis]) -> list[_Axis]:
+def merged(axes: list[Axis]) -> list[Axis]:
     """Neighbours joined wherever every array lets them."""
-    result: list[_Axis] = []
+    result: list[Axis] = []
     for axis in axes:
         if axis.length == 1:
             continue
@@ -211,9 +211,9 @@ def _merged(axes: list[_Axis]) -> list[_Axis]:
 
 
 def _job(
-    kept: list[_Axis],
-    reduced: list[_Axis],
-    inner: _Axis,
+    kept: list[Axis],
+    reduced: list[Axis],
+    inner: Axis,
     fold: int,
     shape: Ints,
     strides: tuple[Ints, ...],

@@ -12,6 +12,10 @@ from .conditional import (
 )
 from .cosine import CosineGradients, cosine_norm, cosine_norm_backward
 from .deep import DeepConstants, DeepGradients, deep_norm, deep_norm_backward, deep_norm_constants
+from .dynamic_tanh import DynamicTanhGradients, dynamic_tanh, dynamic_tanh_backward
+from .evo_b0 import evo_norm_b0, evo_norm_b0_backward
+from .evo_s0 import evo_norm_s0, evo_norm_s0_backward
+from .filter_response import FilterResponseGradients, filter_response_norm, filter_response_norm_backward
 from .frozen import frozen_batch_norm, frozen_batch_norm_backward
 from .ghost import ghost_batch_norm, ghost_batch_norm_backward
 from .group import group_norm, group_norm_backward
@@ -41,11 +45,19 @@ from .weight import (
     weight_standardization,
     weight_standardization_backward,
 )
+from .whitening import (
+    decorrelated_batch_norm,
+    decorrelated_batch_norm_backward,
+    iter_norm,
+    iter_norm_backward,
+)
 
 __all__ = [
     "CosineGradients",
     "DeepConstants",
     "DeepGradients",
+    "DynamicTanhGradients",
+    "FilterResponseGradients",
     "Gradients",
     "QKGradients",
     "ScaleGradients",
@@ -63,11 +75,21 @@ __all__ = [
     "batch_renorm_backward",
     "cosine_norm",
     "cosine_norm_backward",
+    "decorrelated_batch_norm",
+    "decorrelated_batch_norm_backward",
     "deep_norm",
     "deep_norm_backward",
     "deep_norm_constants",
+    "dynamic_tanh",
+    "dynamic_tanh_backward",
+    "evo_norm_b0",
+    "evo_norm_b0_backward",
+    "evo_norm_s0",
+    "evo_norm_s0_backward",
     "film",
     "film_backward",
+    "filter_response_norm",
+    "filter_response_norm_backward",
     "frozen_batch_norm",
     "frozen_batch_norm_backward",
     "ghost_batch_norm",
@@ -78,6 +100,8 @@ __all__ = [
     "group_norm_backward",
     "instance_norm",
     "instance_norm_backward",
+    "iter_norm",
+    "iter_norm_backward",
     "layer_norm",
     "layer_norm_backward",
     "layer_norm_int8",

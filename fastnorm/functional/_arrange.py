@@ -14,7 +14,7 @@ from .._layout import Plan, Roles, dense, element_strides, flat, plan, walkable
 Array = NDArray[Any]
 
 # Results larger than this are stored past the cache.
-_STREAMING_BYTES = 16 << 20
+STREAMING_BYTES = 16 << 20
 
 
 class Arranged(NamedTuple):
@@ -52,9 +52,9 @@ def arrange(
     `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
     A result that is `reread`, for it holds a sum before it holds y, stays in the cache.
     """
-    streaming = x.nbytes > _STREAMING_BYTES and not reread
+    streaming = x.nbytes > STREAMING_BYTES and not reread
     options = (options[0], options[1], int(streaming), *options[2:])
-    if all(r is None for r in given) or _separate(x, beside, given):
+    if all(r is None for r in given) or separate([x] if beside is None else [x, beside], given):
         results = [np.empty_like(x) if r is None else r for r in given]
         found = plan(x.shape, _strides(x, beside, results[0]), roles, options)
         if found is not None and all(r.strides == results[0].strides for r in results[1:]):
@@ -98,17 +98,16 @@ def _flattened(
     return Arranged(found, flat(x), other, [flat(r) for r in results], results, given, plain)
 
 
-def _separate(x: Array, beside: Array | None, given: list[Array | None]) -> bool:
+def separate(inputs: Sequence[Array], given: Sequence[Array | None]) -> bool:
     """Whether the results can be walked, and written without changing an input that is still to be read.
 
     A result may be an input itself, element for element: what is read there was read before it is written.
     """
-    inputs = [x] if beside is None else [x, beside]
     results = [r for r in given if r is not None]
     for i, r in enumerate(results):
         if (
             not walkable(r)
-            or r.dtype != x.dtype
+            or r.dtype != inputs[0].dtype
             or any(np.may_share_memory(r, other) for other in results[:i])
         ):
             return False

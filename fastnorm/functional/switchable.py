@@ -128,7 +128,7 @@ def switchable_norm(
     pair = _of_samples(weight, found.mean.shape), _of_samples(bias, found.mean.shape)
     y = valid.apply(mixture.mixed, pair, added, activation, out, keep_padding)
     if running is not None and training:
-        of_batch = _merged(found, 0, valid.counts)
+        of_batch = _grid.merged(found, 0, valid.counts)
         running.update(of_batch.mean[0], of_batch.variance[0], valid.counts.sum())
     return (y, found.mean + found.tail, found.variance) if return_stats else y
 
@@ -224,7 +224,7 @@ def switchable_norm_backward(
     # A mean's share in each of its elements; of a sample without any, all sums are 0.
     part = 1 / np.maximum(1, valid.counts)[:, np.newaxis]
     of_x = 2 * part * into_var / rstd
-    of_1 = part * (into_mean + 2 * into_var * _difference(mixed, found)) - of_x * mixed.tail * rstd
+    of_1 = part * (into_mean + 2 * into_var * _grid.difference(mixed, found)) - of_x * mixed.tail * rstd
     dx = valid.gradient(dy, mixed.mean, rstd, (rstd, of_x, of_1), pair, activation)
     results = *mixture.logits(dmean, dvar, shares), second.sum(0), first.sum(0)
     return SwitchableGradients(dx, *(cast(r, dtype) for r, dtype in zip(results, dtypes, strict=True)))
@@ -266,24 +266,6 @@ def _running(
 # -- Statistics: means are (mean, tail), and only differences between them are rounded ---------------------------------
 
 
-def _difference(a: _grid.Moments, b: _grid.Moments) -> Array:
-    """The mean of a less that of b."""
-    difference: Array = (a.mean - b.mean) + (a.tail - b.tail)
-    return difference
-
-
-def _merged(found: _grid.Moments, axis: int, counts: Array) -> _grid.Moments:
-    """The moments of instances merged along an axis; counts: the elements of each sample's instances."""
-    parts = (counts / counts.sum())[:, np.newaxis] if axis == 0 else np.full(1, 1 / found.mean.shape[1])
-    # Any mean will do as a pilot, but that of an empty sample lies far away.
-    pilot = found.mean.take([int(np.argmax(counts)) if axis == 0 else 0], axis)
-    away = (found.mean - pilot) + found.tail
-    shift = (parts * away).sum(axis, keepdims=True)
-    mean = pilot + shift
-    variance = (parts * (found.variance + np.square(away - shift))).sum(axis, keepdims=True)
-    return _grid.Moments(mean, (pilot - mean) + shift, variance)
-
-
 class _Mixture(NamedTuple):
     """The three statistics of every instance, and what they are mixed to."""
 
@@ -301,7 +283,7 @@ class _Mixture(NamedTuple):
             ((self.layer, 1, 1 / dmean.shape[1]), (self.batch, 0, self.parts)), 1
         ):
             of_var = v[k] * dvar.sum(axis, keepdims=True)
-            spread = 2 * of_var * _difference(self.instance, of)
+            spread = 2 * of_var * _grid.difference(self.instance, of)
             into_mean = into_mean + parts * (w[k] * dmean.sum(axis, keepdims=True) + spread)
             into_var = into_var + parts * of_var
         return into_mean, into_var
@@ -309,7 +291,7 @@ class _Mixture(NamedTuple):
     def logits(self, dmean: Array, dvar: Array, shares: tuple[Array, Array]) -> tuple[Array, Array]:
         """The gradients with respect to the logits of both mixtures."""
         three = self.instance, self.layer, self.batch
-        means = [np.sum(dmean * _difference(of, self.mixed)) for of in three]
+        means = [np.sum(dmean * _grid.difference(of, self.mixed)) for of in three]
         variances = [np.sum(dvar * (of.variance - self.mixed.variance)) for of in three]
         return shares[0] * means, shares[1] * variances
 
@@ -317,14 +299,18 @@ class _Mixture(NamedTuple):
 def _mixture(
     found: _grid.Moments, counts: Array, shares: tuple[Array, Array], running: Running | None
 ) -> _Mixture:
-    layer, parts = _merged(found, 1, counts), (counts / counts.sum())[:, np.newaxis]
+    layer, parts = _grid.merged(found, 1, counts), (counts / counts.sum())[:, np.newaxis]
     if running is None:
-        batch = _merged(found, 0, counts)
+        batch = _grid.merged(found, 0, counts)
     else:
         mean, var = (s.astype(np.float64)[np.newaxis] for s in (running.mean, running.var))
         batch, parts = _grid.Moments(mean, np.zeros_like(mean), var), np.zeros_like(parts)
     (w, v), pilot = shares, found.mean
-    shift = w[0] * found.tail + w[1] * _difference(layer, _at(pilot)) + w[2] * _difference(batch, _at(pilot))
+    shift = (
+        w[0] * found.tail
+        + w[1] * _grid.difference(layer, _at(pilot))
+        + w[2] * _grid.difference(batch, _at(pilot))
+    )
     mean = pilot + shift
     variance = v[0] * found.variance + v[1] * layer.variance + v[2] * batch.variance
     return _Mixture(found, layer, batch, _grid.Moments(mean, (pilot - mean) + shift, variance), parts)

@@ -12,7 +12,8 @@ import math
 
 from .._jit import routine, step
 from .loads import number
-from .vecmath import at_most, fma, logistic_tail, normal_tail, tanh
+from .vecmath import at_most, logistic_tail, normal_tail, tanh
+from .vectors import fma, if_less, magnitude, number_like
 
 NONE = 0
 RELU = 1
@@ -50,11 +51,9 @@ _CUBIC = 0.044715 * _LINEAR
 @step
 def _tanh_logistic(a):
     """T = (1 - tanh u)/2 = 1/(1 + e^2u) with 2u = 2·√(2/π)·(a + 0.044715·a³): near the normal tail."""
-    real = type(a)
-    linear, cubic = real(_LINEAR), real(_CUBIC)
-    square = a * a
+    linear, cubic, square = number_like(a, _LINEAR), number_like(a, _CUBIC), a * a
     tail, density = _logistic(a * fma(cubic, square, linear))
-    return tail, density * fma(real(3) * cubic, square, linear)
+    return tail, density * fma(number_like(a, 3) * cubic, square, linear)
 
 
 # -- One value -----------------------------------------------------------------------------------------------
@@ -63,24 +62,24 @@ def _tanh_logistic(a):
 @step
 def _magnitude(z):
     """|z|, but finite: at 1024 every tail is 0 in both dtypes, and so is its product with a."""
-    return at_most(type(z)(1024), abs(z))
+    return at_most(1024, magnitude(z))
 
 
 @step
 def _below_or_above(z, w):
     """w if z < 0, else 1 - w."""
-    return w if z < type(z)(0) else type(z)(1) - w
+    return if_less(z, number_like(z, 0), w, number_like(z, 1) - w)
 
 
 @step
 def _identity_derivative(z):
-    return type(z)(1)
+    return number_like(z, 1)
 
 
 @step
 def _relu(z):
-    zero = type(z)(0)
-    return zero if z < zero else z
+    zero = number_like(z, 0)
+    return if_less(z, zero, zero, z)
 
 
 @step
@@ -89,19 +88,19 @@ def _relu_derivative(z):
 
 
 @step
-def _sigmoid(z):
+def sigmoid(z):
     return _below_or_above(z, logistic_tail(_magnitude(z)))
 
 
 @step
-def _sigmoid_derivative(z):
+def sigmoid_derivative(z):
     return _logistic(_magnitude(z))[1]
 
 
 @step
 def _tanh_derivative(z):
     """tanh z = 2·sigmoid(2z) - 1; as 1 - tanh² it would cancel."""
-    return type(z)(4) * _sigmoid_derivative(type(z)(2) * z)
+    return number_like(z, 4) * sigmoid_derivative(number_like(z, 2) * z)
 
 
 def _gated(distribution):
@@ -121,6 +120,8 @@ def _gated(distribution):
 
     return value, derivative
 
+
+silu, silu_derivative = _gated(_logistic)
 
 # -- One block: a loop per activation, so that each is vectorised --------------------------------------------
 
@@ -151,8 +152,8 @@ _identity_backward = _backward(_identity_derivative)
 _relu_forward, _relu_backward = _both(_relu, _relu_derivative)
 _gelu_forward, _gelu_backward = _both(*_gated(normal_tail))
 _gelu_tanh_forward, _gelu_tanh_backward = _both(*_gated(_tanh_logistic))
-_silu_forward, _silu_backward = _both(*_gated(_logistic))
-_sigmoid_forward, _sigmoid_backward = _both(_sigmoid, _sigmoid_derivative)
+_silu_forward, _silu_backward = _both(silu, silu_derivative)
+_sigmoid_forward, _sigmoid_backward = _both(sigmoid, sigmoid_derivative)
 _tanh_forward, _tanh_backward = _both(tanh, _tanh_derivative)
 
 

@@ -5,7 +5,19 @@ from numba import types
 from numba.extending import intrinsic
 
 from .._jit import step
-from .vectors import BFLOAT16, DOUBLES, FLOAT16, INT32, Vector, first_lanes, llvm, vector_of
+from .vectors import (
+    BFLOAT16,
+    DOUBLES,
+    FLOAT16,
+    INT32,
+    Vector,
+    as_many,
+    constant,
+    emit_added_up,
+    first_lanes,
+    llvm,
+    vector_of,
+)
 
 
 def place_of(builder, memory, index, whole):
@@ -43,45 +55,32 @@ def _size(memory):
     return memory.dtype.bitwidth // 8
 
 
-def _like(kind, single):
-    """The LLVM type `single`, or a vector of as many as `kind` has."""
-    return ir.VectorType(single, kind.count) if isinstance(kind, ir.VectorType) else single
-
-
 def computed(builder, value, dtype, target):
     """Numbers that are stored as `dtype`, as numbers of the LLVM type `target`."""
     if dtype == FLOAT16:
-        value = builder.bitcast(value, _like(target, ir.HalfType()))
+        value = builder.bitcast(value, as_many(target, ir.HalfType()))
     elif dtype == BFLOAT16:  # the upper half of a float32
-        bits = _like(target, INT32)
-        value = builder.shl(builder.zext(value, bits), ir.Constant(bits, _splatted(bits, 16)))
-        value = builder.bitcast(value, _like(target, ir.FloatType()))
+        bits = as_many(target, INT32)
+        value = builder.shl(builder.zext(value, bits), constant(bits, 16))
+        value = builder.bitcast(value, as_many(target, ir.FloatType()))
     return value if value.type == target else builder.fpext(value, target)
 
 
 def stored(builder, value, dtype):
     """Numbers as they are stored in memory of `dtype`: 16-bit ones rounded to the nearest, of two to the even one."""
     if dtype == FLOAT16:
-        value = builder.fptrunc(value, _like(value.type, ir.HalfType()))
-        return builder.bitcast(value, _like(value.type, ir.IntType(16)))
+        value = builder.fptrunc(value, as_many(value.type, ir.HalfType()))
+        return builder.bitcast(value, as_many(value.type, ir.IntType(16)))
     if dtype != BFLOAT16:
         return value
-    kind = _like(value.type, INT32)
-
-    def constant(number):
-        return ir.Constant(kind, _splatted(kind, number))
-
+    kind = as_many(value.type, INT32)
     # The machine's own instruction takes subnormals for zeros.
     bits = builder.bitcast(value, kind)
-    odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
-    rounded = builder.add(bits, builder.add(odd, constant(0x7FFF)))
-    quiet = builder.or_(bits, constant(0x400000))
+    odd = builder.and_(builder.lshr(bits, constant(kind, 16)), constant(kind, 1))
+    rounded = builder.add(bits, builder.add(odd, constant(kind, 0x7FFF)))
+    quiet = builder.or_(bits, constant(kind, 0x400000))
     bits = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
-    return builder.trunc(builder.lshr(bits, constant(16)), _like(kind, ir.IntType(16)))
-
-
-def _splatted(kind, number):
-    return [number] * kind.count if isinstance(kind, ir.VectorType) else number
+    return builder.trunc(builder.lshr(bits, constant(kind, 16)), as_many(kind, ir.IntType(16)))
 
 
 def _loading(memory, kind, result, *count):
@@ -193,6 +192,72 @@ def number(typingctx, memory, index):
         return computed(builder, value, memory.dtype, context.get_value_type(result))
 
     return result(memory, types.int64), emit
+
+
+# -- Of several arrays at once, which lie at addresses ------------------------------------------------------------------
+
+
+@intrinsic
+def load_vectors(typingctx, like, places, masks, index, count):
+    """The first `count` numbers at an index of each place, of memory like `like`: for an index 0 where its mask is 0."""
+    kind, result = _whole(like)
+
+    def emit(context, builder, found, arguments):
+        memory, starts, kept, at, many = arguments
+        values = []
+        for i in range(places.count):
+            start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
+            own = builder.and_(at, builder.extract_value(kept, i))
+            value = _read(builder, start, own, context.get_value_type(kind), _size(like), many)
+            values.append(computed(builder, value, like.dtype, context.get_value_type(result)))
+        return context.make_tuple(builder, found.return_type, values)
+
+    return types.UniTuple(result, places.count)(like, places, masks, types.int64, types.int64), emit
+
+
+@intrinsic
+def store_vectors(typingctx, like, places, index, values, count):
+    """Write the first `count` numbers of the first vectors from an index on: one at each place, in memory like `like`."""
+
+    def emit(context, builder, found, arguments):
+        memory, starts, at, vectors, many = arguments
+        for i in range(places.count):
+            start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
+            _write(builder, start, at, builder.extract_value(vectors, i), _size(like), many)
+        return context.get_dummy_value()
+
+    return types.void(like, places, types.int64, values, types.int64), emit
+
+
+@intrinsic
+def add_vectors(typingctx, like, places, index, values, count):
+    """Add the first `count` numbers of the last vectors likewise."""
+    skipped = values.count - places.count
+
+    def emit(context, builder, found, arguments):
+        memory, starts, at, vectors, many = arguments
+        for i in range(places.count):
+            start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
+            value = builder.extract_value(vectors, skipped + i)
+            before = _read(builder, start, at, value.type, _size(like), many)
+            _write(builder, start, at, builder.fadd(before, value), _size(like), many)
+        return context.get_dummy_value()
+
+    return types.void(like, places, types.int64, values, types.int64), emit
+
+
+@intrinsic
+def store_sums(typingctx, totals, index, sums):
+    """Write the sum of each vector, one behind the other."""
+
+    def emit(context, builder, found, arguments):
+        memory, at, vectors = arguments
+        for i in range(sums.count):
+            value = emit_added_up(builder, builder.extract_value(vectors, i))
+            builder.store(value, builder.gep(memory, [builder.add(at, ir.Constant(at.type, i))]))
+        return context.get_dummy_value()
+
+    return types.void(totals, types.int64, sums), emit
 
 
 # -- Where a loop's body is the same for whole vectors and for the last part --------------------------------------------

@@ -1,16 +1,16 @@
 """e^-a, tanh, logistic and normal tail in branch-free arithmetic: LLVM vectorises it, but no call of libm.
 
-Every function takes float32 or float64 and returns the same: one code, with constants for each dtype.
+Every function takes float32 or float64, a number or a vector, and returns the same: one code, with constants for each dtype.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import typeof, types
 from numba.extending import intrinsic
 
 from .._jit import step
+from .vectors import INT32, INT64, as_many, constant, emit_fma, fma, if_less, magnitude, number_like, splat_of
 
 
 class Constants(NamedTuple):
@@ -124,31 +124,12 @@ _CONSTANTS = {types.float32: _FLOAT32, types.float64: _FLOAT64}
 @intrinsic
 def _constants(typingctx, x):
     """The `Constants` of x's dtype."""
-    values = _CONSTANTS[x]
+    values = _CONSTANTS[getattr(x, "dtype", x)]
 
     def codegen(context, builder, signature, args):
         return context.get_constant_generic(builder, signature.return_type, values)
 
     return typeof(values)(x), codegen
-
-
-def _emit_fma(builder, a, b, c):
-    signature = ir.FunctionType(a.type, [a.type] * 3)
-    return builder.call(builder.module.declare_intrinsic("llvm.fmuladd", [a.type], signature), [a, b, c])
-
-
-@intrinsic
-def fma(typingctx, a, b, c):
-    """a·b + c, in one rounding where the machine has it.
-
-    Never left to `contract`: that fuses the vector body of a loop and its scalar rest each in its own way, as
-    it did with z - a·tail, and then a value's bits depend on where in the block it stands.
-    """
-
-    def codegen(context, builder, signature, args):
-        return _emit_fma(builder, *args)
-
-    return a(a, a, a), codegen
 
 
 @intrinsic
@@ -157,9 +138,10 @@ def _polynomial(typingctx, x, coefficients):
 
     def codegen(context, builder, signature, args):
         value, packed = args
-        *rest, total = [builder.extract_value(packed, i) for i in range(signature.args[1].count)]
+        numbers = [builder.extract_value(packed, i) for i in range(signature.args[1].count)]
+        *rest, total = [splat_of(builder, value.type, number) for number in numbers]
         for coefficient in reversed(rest):
-            total = _emit_fma(builder, total, value, coefficient)
+            total = emit_fma(builder, total, value, coefficient)
         return total
 
     return x(x, coefficients), codegen
@@ -168,23 +150,26 @@ def _polynomial(typingctx, x, coefficients):
 @intrinsic
 def _power_from_bits(typingctx, shifted):
     """The power of two whose biased exponent stands in the lowest bits of `shifted`; 0 for the exponent 0."""
-    integer, mantissa = {types.float32: (types.int32, 23), types.float64: (types.int64, 52)}[shifted]
+    integer, mantissa = {types.float32: (INT32, 23), types.float64: (INT64, 52)}[
+        getattr(shifted, "dtype", shifted)
+    ]
 
     def codegen(context, builder, signature, args):
-        bits = builder.bitcast(args[0], context.get_value_type(integer))
-        exponent = builder.shl(bits, context.get_constant(integer, mantissa))
+        kind = as_many(args[0].type, integer)
+        exponent = builder.shl(builder.bitcast(args[0], kind), constant(kind, mantissa))
         return builder.bitcast(exponent, args[0].type)
 
     return shifted(shifted), codegen
 
 
-# -- Functions -----------------------------------------------------------------------------------------------
+# -- Functions of a number, or of each in a vector -----------------------------------------------------------
 
 
 @step
 def at_most(limit, value):
     """The lesser of the two, NaN where value is NaN: the order x86's vmin has, unlike Python's min."""
-    return limit if value > limit else value
+    limit = number_like(value, limit)
+    return if_less(limit, value, limit, value)
 
 
 @step
@@ -206,28 +191,41 @@ def decay(a):
 
 
 @step
+def _expm1_of_twice(a):
+    """e^2a - 1 for 0 <= a <= 40, never a difference near 0; beyond 40 as there."""
+    power, rest = _exp_parts(number_like(a, 2) * at_most(40, a))
+    return fma(power, rest, power - number_like(a, 1))
+
+
+@step
 def tanh(x):
-    """(e^2a - 1)/(e^2a + 1) with a = |x|, and the sign of x; e^2a - 1 is never a difference near 0."""
-    real = type(x)
-    # tanh(20) rounds to 1 in both dtypes.
-    power, rest = _exp_parts(real(2) * at_most(real(20), abs(x)))
-    expm1 = fma(power, rest, power - real(1))
-    y = expm1 / (expm1 + real(2))
-    return -y if x < real(0) else y
+    """e/(e + 2) with e = e^2|x| - 1, and the sign of x."""
+    e = _expm1_of_twice(magnitude(x))
+    y = e / (e + number_like(x, 2))
+    return if_less(x, number_like(x, 0), -y, y)
+
+
+@step
+def tanh_and_slope(x):
+    """(tanh x, 1 - tanh² x) from one power: the slope is 4·(e + 1)/(e + 2)², where nothing cancels."""
+    e = _expm1_of_twice(magnitude(x))
+    inverse = number_like(x, 1) / (e + number_like(x, 2))
+    y = e * inverse
+    slope = number_like(x, 4) * ((e + number_like(x, 1)) * inverse) * inverse
+    return if_less(x, number_like(x, 0), -y, y), slope
 
 
 @step
 def logistic_tail(a):
     """1/(1 + e^a) for a >= 0."""
     e = decay(a)
-    return e / (e + type(a)(1))
+    return e / (e + number_like(a, 1))
 
 
 @step
 def normal_tail(a):
     """(Q(a), q(a)) for a >= 0: the upper tail erfc(a/√2)/2 and the density of the normal distribution."""
-    real = type(a)
-    e = decay(real(0.5) * a * a)
+    e = decay(number_like(a, 0.5) * a * a)
     c = _constants(a)
     ratio = _polynomial(a, c.normal_numerator) / _polynomial(a, c.normal_denominator)
-    return e * ratio, e * real(0.3989422804014327)
+    return e * ratio, e * number_like(a, 0.3989422804014327)

@@ -59,16 +59,16 @@ def keep_small(builder):
 # -- Arithmetic: vector and vector, or vector and number -----------------------------------------------------------
 
 
-def _as_vectors(context, builder, kind, kinds, values):
-    """Operands as vectors."""
+def _as_like(context, builder, kind, values):
+    """Operands of one kind: vectors where that is one."""
     whole = context.get_value_type(kind)
-    return [
-        value if isinstance(given, Vector) else _splat(builder, whole, value)
-        for given, value in zip(kinds, values, strict=True)
-    ]
+    return [splat_of(builder, whole, value) for value in values]
 
 
-def _splat(builder, whole, value):
+def splat_of(builder, whole, value):
+    """A value of the LLVM type `whole`: the one given where it is that already."""
+    if value.type == whole:
+        return value
     single = builder.insert_element(ir.Constant(whole, ir.Undefined), value, ir.Constant(INT32, 0))
     zeros = ir.Constant(ir.VectorType(INT32, whole.count), [0] * whole.count)
     return builder.shuffle_vector(single, ir.Constant(whole, ir.Undefined), zeros)
@@ -86,7 +86,7 @@ def _define(function, instruction):
             return None
 
     def emit(context, builder, found, arguments):
-        values = _as_vectors(context, builder, found.return_type, found.args, arguments)
+        values = _as_like(context, builder, found.return_type, arguments)
         return getattr(builder, instruction)(*values)
 
     for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
@@ -99,17 +99,86 @@ _define(operator.mul, "fmul")
 _define(operator.truediv, "fdiv")
 
 
+@infer_global(operator.neg)
+class _Negative(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args, kws):
+        return signature(args[0], args[0]) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negative(context, builder, found, arguments):
+    return builder.fneg(arguments[0])
+
+
+# -- Vector or number: what elementary functions are made of ---------------------------------------------------------
+
+
+def _kind(*kinds):
+    """The vector type among some, or that of numbers."""
+    return next((kind for kind in kinds if isinstance(kind, Vector)), kinds[0])
+
+
+def as_many(kind, single):
+    """The LLVM type `single`, or a vector of as many as `kind` has."""
+    return ir.VectorType(single, kind.count) if isinstance(kind, ir.VectorType) else single
+
+
+def constant(kind, number):
+    """An LLVM constant: a number, or a vector of it."""
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
 @intrinsic
-def fma(typingctx, a, b, c):
-    """a·b + c, in one rounding where the machine has it."""
-    kind = next(k for k in (a, b, c) if isinstance(k, Vector))
+def number_like(typingctx, a, number):
+    """A number in the precision of `a`; a vector of it where that is one."""
 
     def emit(context, builder, found, arguments):
-        values = _as_vectors(context, builder, kind, found.args, arguments)
-        whole = values[0].type
-        return builder.call(llvm(builder, "fmuladd", whole, whole, [whole] * 3), values)
+        single = context.cast(builder, arguments[1], number, getattr(a, "dtype", a))
+        return splat_of(builder, arguments[0].type, single)
+
+    return a(a, number), emit
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a·b + c, in one rounding where the machine has it.
+
+    Never left to `contract`: that fuses the vector body of a loop and its scalar rest each in its own way, as
+    it did with z - a·tail, and then a value's bits depend on where in the block it stands.
+    """
+    kind = _kind(a, b, c)
+
+    def emit(context, builder, found, arguments):
+        return emit_fma(builder, *_as_like(context, builder, kind, arguments))
 
     return kind(a, b, c), emit
+
+
+def emit_fma(builder, a, b, c):
+    return builder.call(llvm(builder, "fmuladd", a.type, a.type, [a.type] * 3), [a, b, c])
+
+
+@intrinsic
+def magnitude(typingctx, a):
+    """|a|."""
+
+    def emit(context, builder, found, arguments):
+        whole = arguments[0].type
+        return builder.call(llvm(builder, "fabs", whole, whole, [whole]), arguments)
+
+    return a(a), emit
+
+
+@intrinsic
+def if_less(typingctx, a, b, yes, no):
+    """`yes` where a < b, else `no`: there, too, where one of them is NaN."""
+    kind = _kind(a, b, yes, no)
+
+    def emit(context, builder, found, arguments):
+        a, b, yes, no = _as_like(context, builder, kind, arguments)
+        return builder.select(builder.fcmp_ordered("<", a, b), yes, no)
+
+    return kind(a, b, yes, no), emit
 
 
 @intrinsic
@@ -154,7 +223,7 @@ def within(typingctx, a, low, high):
         value, *limits = arguments
         whole = value.type
         for name, limit in zip(("maxnum", "minnum"), limits, strict=True):
-            bound = _splat(builder, whole, context.cast(builder, limit, types.float64, a.dtype))
+            bound = splat_of(builder, whole, context.cast(builder, limit, types.float64, a.dtype))
             value = builder.call(llvm(builder, name, whole, whole, [whole] * 2), [value, bound])
         return value
 
@@ -167,7 +236,7 @@ def at_least(typingctx, a, low):
 
     def emit(context, builder, found, arguments):
         value = arguments[0]
-        bound = _splat(builder, value.type, arguments[1])
+        bound = splat_of(builder, value.type, context.cast(builder, arguments[1], types.float64, a.dtype))
         return builder.select(builder.fcmp_unordered(">=", value, bound), value, bound)
 
     return a(a, types.float64), emit
@@ -190,11 +259,15 @@ def wide(typingctx, a):
     kind = Vector(types.float64, a.count)
 
     def emit(context, builder, found, arguments):
-        if a.dtype == types.float64:
-            return arguments[0]
-        return builder.fpext(arguments[0], context.get_value_type(kind))
+        return widened(builder, arguments[0])
 
     return kind(a), emit
+
+
+def widened(builder, value):
+    """A vector in float64."""
+    kind = ir.VectorType(ir.DoubleType(), value.type.count)
+    return value if value.type == kind else builder.fpext(value, kind)
 
 
 @intrinsic
@@ -218,20 +291,53 @@ def added_up(typingctx, a):
     """
 
     def emit(context, builder, found, arguments):
-        value = arguments[0]
-        count = a.count
-        while count > 1:
-            if count == 8 and a.dtype == types.float32:
-                value = builder.fpext(value, ir.VectorType(ir.DoubleType(), count))
-            count //= 2
-            nothing = ir.Constant(value.type, ir.Undefined)
-            parts = [
-                builder.shuffle_vector(value, nothing, _places(range(at, at + count))) for at in (0, count)
-            ]
-            value = builder.fadd(*parts)
-        return builder.extract_element(value, ir.Constant(INT32, 0))
+        return emit_added_up(builder, arguments[0])
 
     return types.float64(a), emit
+
+
+def emit_added_up(builder, value):
+    count = value.type.count
+    while count > 1:
+        if count == 8:
+            value = widened(builder, value)
+        count //= 2
+        nothing = ir.Constant(value.type, ir.Undefined)
+        parts = [builder.shuffle_vector(value, nothing, _places(range(at, at + count))) for at in (0, count)]
+        value = builder.fadd(*parts)
+    return builder.extract_element(value, ir.Constant(INT32, 0))
+
+
+@intrinsic(prefer_literal=True)
+def no_sums(typingctx, like, count, precise):
+    """Zeros for so many sums, a constant, of vectors like those of `like`; `precise`, a constant: in float64."""
+    kind, many = vector_of(like), count.literal_value
+    kind = Vector(types.float64, kind.count) if precise.literal_value else kind
+
+    def emit(context, builder, found, arguments):
+        return context.get_constant_null(found.return_type)
+
+    return types.UniTuple(kind, many)(like, count, precise), emit
+
+
+@intrinsic
+def added(typingctx, sums, values, count):
+    """The sums, and to each of them the first `count` numbers of a vector: of the last ones among some."""
+    skipped = values.count - sums.count
+
+    def emit(context, builder, found, arguments):
+        before, vectors, many = arguments
+        totals = []
+        for i in range(sums.count):
+            total, value = builder.extract_value(before, i), builder.extract_value(vectors, skipped + i)
+            if value.type != total.type:
+                value = widened(builder, value)
+            mask = first_lanes(builder, value.type, many)
+            value = builder.select(mask, value, ir.Constant(value.type, None))
+            totals.append(builder.fadd(total, value))
+        return context.make_tuple(builder, sums, totals)
+
+    return sums(sums, values, types.int64), emit
 
 
 @intrinsic
@@ -253,10 +359,11 @@ def _places(numbers):
 
 
 def llvm(builder, name, whole, result, arguments, ending=""):
-    """A function of LLVM's own, overloaded on a vector type."""
-    of = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(whole.element, whole.element)
+    """A function of LLVM's own, overloaded on a vector's type or a number's."""
+    single, many = (whole.element, f"v{whole.count}") if isinstance(whole, ir.VectorType) else (whole, "")
+    of = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(single, single)
     kind = ir.FunctionType(result, arguments)
-    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{whole.count}{of}{ending}")
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{many}{of}{ending}")
 
 
 # -- Of one number, or of some -------------------------------------------------------------------------------------
@@ -287,7 +394,7 @@ def splat(typingctx, array, value):
 
     def emit(context, builder, found, arguments):
         number = context.cast(builder, arguments[1], found.args[1], kind.dtype)
-        return _splat(builder, context.get_value_type(kind), number)
+        return splat_of(builder, context.get_value_type(kind), number)
 
     return kind(array, value), emit
 
@@ -298,7 +405,7 @@ def spread(typingctx, value):
     kind = Vector(types.float64, DOUBLES)
 
     def emit(context, builder, found, arguments):
-        return _splat(builder, context.get_value_type(kind), arguments[0])
+        return splat_of(builder, context.get_value_type(kind), arguments[0])
 
     return kind(types.float64), emit
 
@@ -316,7 +423,7 @@ def first_of(typingctx, a):
 def first_lanes(builder, whole, count):
     """A mask of the first `count` lanes of an LLVM vector."""
     places = _places(range(whole.count))
-    many = _splat(builder, places.type, builder.trunc(count, INT32))
+    many = splat_of(builder, places.type, builder.trunc(count, INT32))
     return builder.icmp_signed("<", places, many)
 
 

@@ -5,6 +5,9 @@ from .batch import BatchNorm
 from .conditional import AdaptiveInstanceNorm, AdaptiveLayerNorm, FiLM
 from .cosine import CosineLinear
 from .deep import DeepNorm
+from .dynamic_tanh import DynamicTanh
+from .evo import EvoNormB0, EvoNormS0
+from .filter_response import FilterResponseNorm
 from .frozen import FrozenBatchNorm
 from .ghost import GhostBatchNorm
 from .group import GroupNorm
@@ -19,6 +22,7 @@ from .switchable import SwitchableNorm
 from .variance_only import SimpleLayerNorm, VarianceOnlyBatchNorm, VarianceOnlyLayerNorm
 from .vectors import Normalize, ScaleNorm
 from .weight import WeightNorm, WeightStandardization
+from .whitening import DecorrelatedBatchNorm, IterNorm
 
 __all__ = [
     "AdaptiveInstanceNorm",
@@ -26,14 +30,20 @@ __all__ = [
     "BatchNorm",
     "BatchRenorm",
     "CosineLinear",
+    "DecorrelatedBatchNorm",
     "DeepNorm",
+    "DynamicTanh",
+    "EvoNormB0",
+    "EvoNormS0",
     "FiLM",
+    "FilterResponseNorm",
     "FrozenBatchNorm",
     "GhostBatchNorm",
     "GlobalResponseNorm",
     "GroupNorm",
     "IncompatibleKeys",
     "InstanceNorm",
+    "IterNorm",
     "Layer",
     "LayerNorm",
     "Normalize",

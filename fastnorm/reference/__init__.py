@@ -41,6 +41,9 @@ from .conditional import (
     film_backward,
 )
 from .deep import deep_norm, deep_norm_backward
+from .dynamic_tanh import dynamic_tanh, dynamic_tanh_backward
+from .evo import evo_norm_b0, evo_norm_b0_backward, evo_norm_s0, evo_norm_s0_backward
+from .filter_response import filter_response_norm, filter_response_norm_backward
 from .heads import qk_norm, qk_norm_backward
 from .response import global_response_norm, global_response_norm_backward
 from .switchable import switchable_norm, switchable_norm_backward
@@ -63,6 +66,19 @@ from .weights import (
     weight_standardization,
     weight_standardization_backward,
 )
+from .whitening import (
+    covariance_of,
+    decorrelated_batch_norm,
+    decorrelated_batch_norm_backward,
+    inverse_root,
+    inverse_root_backward,
+    iter_norm,
+    iter_norm_backward,
+    mean_of,
+    newton_schulz,
+    newton_schulz_backward,
+    whitening_of_features,
+)
 
 __all__ = [
     "adaptive_instance_norm",
@@ -77,10 +93,21 @@ __all__ = [
     "batch_renorm_backward",
     "cosine_norm",
     "cosine_norm_backward",
+    "covariance_of",
+    "decorrelated_batch_norm",
+    "decorrelated_batch_norm_backward",
     "deep_norm",
     "deep_norm_backward",
+    "dynamic_tanh",
+    "dynamic_tanh_backward",
+    "evo_norm_b0",
+    "evo_norm_b0_backward",
+    "evo_norm_s0",
+    "evo_norm_s0_backward",
     "film",
     "film_backward",
+    "filter_response_norm",
+    "filter_response_norm_backward",
     "frozen_batch_norm",
     "frozen_batch_norm_backward",
     "ghost_batch_norm",
@@ -91,9 +118,16 @@ __all__ = [
     "group_norm_backward",
     "instance_norm",
     "instance_norm_backward",
+    "inverse_root",
+    "inverse_root_backward",
+    "iter_norm",
+    "iter_norm_backward",
     "layer_norm",
     "layer_norm_backward",
+    "mean_of",
     "moments",
+    "newton_schulz",
+    "newton_schulz_backward",
     "normalize",
     "normalize_backward",
     "qk_norm",
@@ -118,4 +152,5 @@ __all__ = [
     "weight_norm_backward",
     "weight_standardization",
     "weight_standardization_backward",
+    "whitening_of_features",
 ]

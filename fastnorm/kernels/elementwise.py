@@ -1,0 +1,131 @@
+"""The maps of elementwise norms: what each does to a vector of elements, given a vector of each coefficient."""
+
+from .._jit import step
+from .activations import sigmoid, sigmoid_derivative, silu_derivative
+from .maps import Map
+from .vecmath import tanh, tanh_and_slope
+from .vectors import fma, if_less, number_like
+
+# -- Dynamic tanh ----------------------------------------------------------------------------------------------------
+
+
+@step
+def _dynamic_tanh(x, alpha, weight, bias):
+    return (fma(tanh(alpha * x), weight, bias),)
+
+
+@step
+def _dynamic_tanh_backward(dy, x, alpha, weight):
+    y, slope = tanh_and_slope(alpha * x)
+    dz = dy * weight * slope
+    return dz * alpha, dz * x, dy * y, dy
+
+
+DYNAMIC_TANH = Map(_dynamic_tanh, inputs=1, outputs=1)
+DYNAMIC_TANH_BACKWARD = Map(_dynamic_tanh_backward, inputs=2, outputs=1, sums=3)
+
+
+# -- Filter response norm, with its thresholded linear unit ------------------------------------------------------------
+
+
+@step
+def _response(x, rstd, weight, bias):
+    """x_hat, and what the threshold is put to."""
+    x_hat = x * rstd
+    return x_hat, fma(x_hat, weight, bias)
+
+
+@step
+def _passed(dy, z, tau):
+    """The gradient, where the threshold lets it pass."""
+    return if_less(tau, z, dy, number_like(dy, 0))
+
+
+@step
+def _filter_response(x, rstd, weight, bias, tau):
+    _, z = _response(x, rstd, weight, bias)
+    return (if_less(z, tau, tau, z),)
+
+
+@step
+def _filter_response_sums(dy, x, rstd, weight, bias, tau):
+    x_hat, z = _response(x, rstd, weight, bias)
+    g = _passed(dy, z, tau)
+    return g * x_hat, g, dy - g
+
+
+@step
+def _filter_response_gradient(dy, x, rstd, weight, bias, tau, mean):
+    x_hat, z = _response(x, rstd, weight, bias)
+    return ((_passed(dy, z, tau) * weight - x_hat * mean) * rstd,)
+
+
+FILTER_RESPONSE = Map(_filter_response, inputs=1, outputs=1)
+FILTER_RESPONSE_SUMS = Map(_filter_response_sums, inputs=2, outputs=0, sums=3)
+FILTER_RESPONSE_GRADIENT = Map(_filter_response_gradient, inputs=2, outputs=1)
+
+
+# -- EvoNorm S0: x·σ(v·x), divided by a group's standard deviation -----------------------------------------------------
+
+
+@step
+def _evo_s0(x, v, scale, bias):
+    return (fma(x * sigmoid(v * x), scale, bias),)
+
+
+@step
+def _evo_s0_sums(dy, x, v):
+    z = v * x
+    return dy * (x * sigmoid(z)), dy, dy * x * (x * sigmoid_derivative(z))
+
+
+@step
+def _evo_s0_gradient(dy, x, v, scale, high, rstd, of_x, shift):
+    """`scale` of what comes through the numerator; `of_x` and `shift` of what comes through the deviation."""
+    x_hat = (x - high) * rstd
+    return (fma(dy * scale, silu_derivative(v * x), fma(of_x, x_hat, shift)),)
+
+
+EVO_S0 = Map(_evo_s0, inputs=1, outputs=1)
+EVO_S0_SUMS = Map(_evo_s0_sums, inputs=2, outputs=0, sums=3)
+EVO_S0_GRADIENT = Map(_evo_s0_gradient, inputs=2, outputs=1)
+
+
+# -- EvoNorm B0: x over the greater of the batch's deviation and the instance's plus v·x -----------------------------------
+
+
+@step
+def _evo_b0_ratio(x, v, batch, instance):
+    """x over its divisor, the divisor, and the instance's term in it."""
+    term = fma(v, x, instance)
+    divisor = if_less(batch, term, term, batch)
+    return x / divisor, divisor, term
+
+
+@step
+def _evo_b0(x, v, batch, instance, weight, bias):
+    ratio, _, _ = _evo_b0_ratio(x, v, batch, instance)
+    return (fma(ratio, weight, bias),)
+
+
+@step
+def _evo_b0_sums(dy, x, v, batch, instance):
+    ratio, divisor, term = _evo_b0_ratio(x, v, batch, instance)
+    product, zero = dy * ratio, number_like(dy, 0)
+    of_divisor = product / divisor
+    of_instance = if_less(batch, term, of_divisor, zero)
+    return product, dy, of_instance, of_divisor - of_instance, if_less(batch, term, product * ratio, zero)
+
+
+@step
+def _evo_b0_gradient(dy, x, v, batch, instance, weight, high, rstd, of_x, shift):
+    """`of_x` and `shift` of what comes through the deviations."""
+    ratio, divisor, term = _evo_b0_ratio(x, v, batch, instance)
+    one = number_like(x, 1)
+    direct = dy * weight / divisor * if_less(batch, term, fma(-v, ratio, one), one)
+    return (direct + fma(of_x, (x - high) * rstd, shift),)
+
+
+EVO_B0 = Map(_evo_b0, inputs=1, outputs=1)
+EVO_B0_SUMS = Map(_evo_b0_sums, inputs=2, outputs=0, sums=5)
+EVO_B0_GRADIENT = Map(_evo_b0_gradient, inputs=2, outputs=1)

@@ -1,0 +1,235 @@
+"""Maps: an arithmetic per element, with coefficients that several elements share, and sums of what comes of it, in one trip.
+
+A map is a step on vectors: it takes one of each input and of each coefficient, and returns one of each output, then one of
+each product that is to be added up over the elements that share a place. Its job has a line for every array and coefficient,
+and says how the work is cut.
+"""
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from .._jit import kernel, routine, step
+from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS, PHASES, STREAMING, reduced
+from .loads import add_part_to, add_to, add_vectors, load, load_vectors, store, store_sums, store_vectors
+from .memory import deliver, is_staged, moved, numbers_like, pointer, stack, stage
+from .phases import Phase, address, listed, run, table
+from .vectors import added, in_vectors, lanes, no_sums, splat, wide
+
+# The lines of a job that a norm's has not: how the work is cut, then inputs, outputs and coefficients.
+CUT, FIRST = 3 * COLUMNS, 4 * COLUMNS
+# Slots are what has sums of its own: of each group a band of segments, and a piece of every segment in it. A task has one
+# or several.
+SLOTS, PER_TASK, BAND, BANDS, PIECE, PIECES = range(6)
+# Beside STREAMING: whether the trip follows one over the same memory, and best begins where that ended.
+AGAIN = STREAMING + 1
+# A kernel is given so many arrays, inputs and then outputs, and behind them all coefficients.
+ARRAYS = 5
+
+# The most elements of a block, which may be stored past the cache. Its sums, or along runs those of so many runs, are taken
+# in the precision of the input before they are carried over to float64.
+BLOCK, _TILE = np.int64(2048), 64
+# The most numbers in a vector, and lines of a map.
+LANES, _MOST = 32, 16
+# What a task knows of each line: the index at which the run begins, the mask of indices in it, and the address of the block;
+# and the addresses of tiles, which add up along runs.
+_STARTS, _MASKS, _PLACES, _TILES = range(0, 4 * _MOST, _MOST)
+_WHERE = 4 * _MOST
+
+
+class Map:
+    """What is done to each element: `step` takes inputs and coefficients, and returns outputs and products."""
+
+    def __init__(self, step, inputs, outputs, sums=0, precise=False):
+        self.step, self.inputs, self.outputs, self.sums = step, inputs, outputs, sums
+        self.precise = precise  # are sums over runs float64 from the first product on?
+        self.coefficients = len(inspect.signature(step.py_func).parameters) - inputs
+        self._phases = {}
+
+    def phase(self, along: bool) -> Any:
+        """What a task does, for sums along runs or over each."""
+        if along not in self._phases:
+            task = _task(self, along)
+            task.__name__ = self.step.__name__ + ("_along" if along else "_over")  # by which it is cached
+            self._phases[along] = Phase(task)
+        return self._phases[along]
+
+
+# -- Where things lie ------------------------------------------------------------------------------------------------
+
+
+@step
+def part_of(job, slot):
+    """The group of a slot, its segments first to last, and elements low to high of each."""
+    pieces, bands, segments, length = job[CUT + PIECES], job[CUT + BANDS], reduced(job), job[COUNTS + LENGTH]
+    if pieces == 1 and bands == 1:  # the divisions take 15 ns
+        return slot, 0, segments, 0, length
+    first, low = (slot // pieces) % bands * job[CUT + BAND], slot % pieces * job[CUT + PIECE]
+    last, high = min(first + job[CUT + BAND], segments), min(low + job[CUT + PIECE], length)
+    return slot // (pieces * bands), first, last, low, high
+
+
+@step
+def position(job, outer, i):
+    """The outer and the inner index of the i-th of all kept positions, or reduced ones."""
+    if job[COUNTS + outer] == 1:
+        return 0, i
+    inner = job[COUNTS + outer + 1]
+    return i // inner, i % inner
+
+
+@routine
+def start_run(arrays, job, b, m, low, lines, where, shared):
+    """Where each array of a run begins, and each coefficient; of one that the run shares, a vector is kept."""
+    coefficients = numbers_like(arrays[ARRAYS], shared)
+    (b0, b1), (m0, m1) = position(job, B0, b), position(job, M0, m)
+    for j in range(lines):
+        line = moved(job, FIRST + j * COLUMNS)
+        start = line[OFFSET] + b0 * line[B0] + b1 * line[B1] + m0 * line[M0] + m1 * line[M1]
+        where[_STARTS + j], where[_MASKS + j] = start + low * line[ALONG], -line[ALONG]
+        if line[ALONG] == 0:
+            store(shared, j * lanes(shared), splat(shared, coefficients[start]))
+
+
+@routine
+def start_block(arrays, at, inputs, used, lines, streaming, where, buffer, shared):
+    """The addresses of a block that begins `at` elements into its run; of an output, perhaps that of a buffer."""
+    coefficients = numbers_like(arrays[ARRAYS], shared)
+    for j in range(lines):
+        start = where[_STARTS + j] + at
+        if where[_MASKS + j] == 0:
+            where[_PLACES + j] = address(moved(shared, j * lanes(shared)))
+        elif j >= used:
+            where[_PLACES + j] = address(moved(coefficients, start))
+        elif j >= inputs:
+            own = moved(buffer, (j - inputs) * BLOCK)
+            where[_PLACES + j] = address(stage(moved(arrays[j], start), own, streaming))
+        else:
+            where[_PLACES + j] = address(moved(arrays[j], start))
+
+
+@routine
+def finish_block(arrays, at, inputs, used, streaming, where, buffer, size):
+    """Outputs from the buffer to where they belong."""
+    for j in range(inputs, used):
+        if is_staged(arrays[j], streaming):
+            own = moved(buffer, (j - inputs) * BLOCK)
+            deliver(own, arrays[j], where[_STARTS + j] + at, size, streaming)
+
+
+# -- Sums along runs -------------------------------------------------------------------------------------------------
+
+
+@step
+def clear(memory, size):
+    """Zeros in as many vectors as hold `size` numbers."""
+    for k in range(0, size, lanes(memory)):
+        store(memory, k, splat(memory, 0.0))
+
+
+@step
+def start_tiles(tile, sums, where):
+    """No sums yet."""
+    clear(tile, sums * BLOCK)
+    for j in range(sums):
+        where[_TILES + j] = address(moved(tile, j * BLOCK))
+
+
+@routine
+def carry_over(tile, sums, totals, line, length, low, high):
+    """Add the tile of each sum to elements low to high of its line of all totals, and clear it."""
+    n, size = lanes(tile), high - low
+    whole = in_vectors(size, n)
+    for j in range(sums):
+        own, to = moved(tile, j * BLOCK), moved(totals, (line + j) * length + low)
+        for k in range(0, whole, n):
+            add_to(to, k, wide(load(own, k)))
+        if whole < size:
+            add_part_to(to, whole, wide(load(own, whole)), size - whole)
+        clear(own, size)
+
+
+def _along(buffer, tiles, k, results, count, found):
+    """Products are added up along the run."""
+    add_vectors(buffer, tiles, k, results, count)
+    return found
+
+
+def _over(buffer, tiles, k, results, count, found):
+    """Products are added up over the run."""
+    return added(found, results, count)
+
+
+# -- A task ----------------------------------------------------------------------------------------------------------
+
+
+def _task(what, along):
+    """A phase of this map alone: how many there are of everything has to be known when it is compiled."""
+    value, inputs, outputs, coefficients = what.step, what.inputs, what.outputs, what.coefficients
+    sums, precise, collect = what.sums, what.precise, step(_along if along else _over)
+    used, lines = inputs + outputs, inputs + outputs + coefficients
+    buffer_size, shared_size, tile_size = outputs * int(BLOCK), lines * LANES, max(1, sums) * int(BLOCK)
+
+    @step
+    def on_vector(x, buffer, sources, targets, own, tiles, k, count, found):
+        """The outputs and sums of one vector, or of its first numbers."""
+        given = load_vectors(x, sources[0], sources[1], k, count)
+        results = value(*(given + load_vectors(buffer, own[0], own[1], k, count)))
+        store_vectors(buffer, targets, k, results, count)
+        return collect(buffer, tiles, k, results, count, found)
+
+    @step
+    def on_block(x, buffer, where, size):
+        """The sums of a block; its outputs are stored."""
+        places, masks = moved(where, _PLACES), moved(where, _MASKS)
+        sources, targets = (
+            (listed(places, inputs), listed(masks, inputs)),
+            listed(moved(places, inputs), outputs),
+        )
+        own = listed(moved(places, used), coefficients), listed(moved(masks, used), coefficients)
+        tiles, found, n = listed(moved(where, _TILES), sums), no_sums(x, sums, precise), lanes(x)
+        whole = in_vectors(size, n)
+        for k in range(0, whole, n):
+            found = on_vector(x, buffer, sources, targets, own, tiles, k, n, found)
+        if whole < size:
+            found = on_vector(x, buffer, sources, targets, own, tiles, whole, size - whole, found)
+        return found
+
+    def task(i, arrays, numbers, job, eps):
+        x, totals, where = arrays[0], numbers[0], stack(job, _WHERE)
+        buffer, shared, tile = stack(x, buffer_size), stack(x, shared_size), stack(x, tile_size)
+        streaming, per_task = job[OPTIONS + STREAMING] != 0, job[CUT + PER_TASK]
+        if along:
+            start_tiles(tile, sums, where)
+        for slot in range(i * per_task, min((i + 1) * per_task, job[CUT + SLOTS])):
+            b, first, last, low, high = part_of(job, slot)
+            found = no_sums(x, sums, True)
+            for m in range(first, last):
+                start_run(arrays, job, b, m, low, lines, where, shared)
+                for at in range(0, high - low, BLOCK):
+                    size = min(BLOCK, high - low - at)
+                    start_block(arrays, at, inputs, used, lines, streaming, where, buffer, shared)
+                    found = added(found, on_block(x, buffer, where, size), lanes(x))
+                    finish_block(arrays, at, inputs, used, streaming, where, buffer, size)
+                if along and (m == last - 1 or (m - first) % _TILE == _TILE - 1):
+                    line = slot // job[CUT + PIECES] * sums
+                    carry_over(tile, sums, totals, line, job[COUNTS + LENGTH], low, high)
+            if not along:
+                store_sums(totals, slot * sums, found)
+
+    return task
+
+
+@kernel()
+def run_map(a, b, c, d, e, coefficients, totals, job, threads):
+    """All tasks of a map.
+
+    a to e: the inputs and then the outputs, flat; those that are absent of size 0. coefficients: all of them, flat. totals:
+    float64, a number per sum for each slot; or for sums along runs, a line of zeros per sum for each group and band.
+    """
+    job = pointer(job)
+    arrays = table((pointer(a), pointer(b), pointer(c), pointer(d), pointer(e), pointer(coefficients)))
+    tasks = (job[CUT + SLOTS] + job[CUT + PER_TASK] - 1) // job[CUT + PER_TASK]
+    numbers = table((pointer(totals),))
+    run(job[PHASES], tasks, arrays, numbers, address(job), 0.0, threads, job[OPTIONS + AGAIN] != 0)
