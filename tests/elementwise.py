@@ -159,7 +159,25 @@ EVO_B0 = _in_layouts(
     parameters=("weight", "bias", "v"),
     statistics=("mean", "var"),
 )
-NORMS = [*DYNAMIC_TANH, *FILTER_RESPONSE, *EVO_S0, *EVO_B0]
+GATED_RMS = [
+    Elementwise(
+        name="gated_rms_norm",
+        family="gated",
+        shape=shape,
+        options={"group_size": group_size, "norm_before_gate": before},
+        parameters=("weight",),
+        beside=("gate",),
+        statistics=("rstd",),
+    )
+    for shape, group_size in (((5, 8), None), ((3, 4, 10), 5), ((6,), 2))
+    for before in (False, True)
+]
+LOCAL_RESPONSE = [
+    norm
+    for power in ({"size": 5, "alpha": 2.0}, {"size": 4, "alpha": 0.7, "beta": 0.4, "k": 2.0})
+    for norm in _in_layouts(more=power, name="local_response_norm", family="local_response", parameters=())
+]
+NORMS = [*DYNAMIC_TANH, *FILTER_RESPONSE, *EVO_S0, *EVO_B0, *GATED_RMS, *LOCAL_RESPONSE]
 
 
 def one_of_each(norms: list[Elementwise]) -> list[Elementwise]:

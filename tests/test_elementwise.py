@@ -170,6 +170,8 @@ def test_the_definitions_gradients_are_its_slopes(norm, rng):
 @a_few_norms
 def test_an_empty_batch(norm, rng):
     axis = norm.options["layout"].index("N") if "layout" in norm.options else 0
+    if len(norm.shape) == 1:
+        pytest.skip("no batch")
     shape = tuple(0 if i == axis else n for i, n in enumerate(norm.shape))
     given = norm.arguments(rng, np.float32, shape)
     y, statistics = norm.forward(given)

@@ -1,10 +1,10 @@
 """The maps of elementwise norms: what each does to a vector of elements, given a vector of each coefficient."""
 
 from .._jit import step
-from .activations import sigmoid, sigmoid_derivative, silu_derivative
+from .activations import sigmoid, sigmoid_derivative, silu, silu_derivative
 from .maps import Map
 from .vecmath import tanh, tanh_and_slope
-from .vectors import fma, if_less, number_like
+from .vectors import fma, if_less, number_like, wide
 
 # -- Dynamic tanh ----------------------------------------------------------------------------------------------------
 
@@ -129,3 +129,55 @@ def _evo_b0_gradient(dy, x, v, batch, instance, weight, high, rstd, of_x, shift)
 EVO_B0 = Map(_evo_b0, inputs=1, outputs=1)
 EVO_B0_SUMS = Map(_evo_b0_sums, inputs=2, outputs=0, sums=5)
 EVO_B0_GRADIENT = Map(_evo_b0_gradient, inputs=2, outputs=1)
+
+
+# -- RMS norm of x·silu(gate), or gated by it afterwards -----------------------------------------------------------------
+
+
+@step
+def _gated_rms_square(gate, x):
+    gated = wide(x * silu(gate))
+    return (gated * gated,)
+
+
+@step
+def _gated_rms(gate, x, rstd, weight):
+    return (x * silu(gate) * rstd * weight,)
+
+
+@step
+def _gated_rms_sums(dy, gate, x, weight):
+    return (dy * weight * (x * silu(gate)),)
+
+
+@step
+def _gated_rms_gradient(dy, gate, x, rstd, weight, mean):
+    opened = silu(gate)
+    x_hat = x * opened * rstd
+    gated = (dy * weight - x_hat * mean) * rstd
+    return gated * opened, gated * x * silu_derivative(gate), dy * x_hat
+
+
+@step
+def _rms_gated(gate, x, rstd, weight):
+    return (x * rstd * weight * silu(gate),)
+
+
+@step
+def _rms_gated_sums(dy, gate, x, weight):
+    return (dy * silu(gate) * weight * x,)
+
+
+@step
+def _rms_gated_gradient(dy, gate, x, rstd, weight, mean):
+    x_hat, g = x * rstd, dy * silu(gate)
+    return (g * weight - x_hat * mean) * rstd, dy * weight * x_hat * silu_derivative(gate), g * x_hat
+
+
+GATED_RMS_SQUARE = Map(_gated_rms_square, inputs=2, outputs=0, sums=1, precise=True)
+GATED_RMS = Map(_gated_rms, inputs=2, outputs=1)
+GATED_RMS_SUMS = Map(_gated_rms_sums, inputs=3, outputs=0, sums=1)
+GATED_RMS_GRADIENT = Map(_gated_rms_gradient, inputs=3, outputs=2, sums=1)
+RMS_GATED = Map(_rms_gated, inputs=2, outputs=1)
+RMS_GATED_SUMS = Map(_rms_gated_sums, inputs=3, outputs=0, sums=1)
+RMS_GATED_GRADIENT = Map(_rms_gated_gradient, inputs=3, outputs=2, sums=1)

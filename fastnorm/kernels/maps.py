@@ -43,7 +43,7 @@ class Map:
 
     def __init__(self, step, inputs, outputs, sums=0, precise=False):
         self.step, self.inputs, self.outputs, self.sums = step, inputs, outputs, sums
-        self.precise = precise  # are sums over runs float64 from the first product on?
+        self.precise = precise  # are products float64, and added up in it from the first on?
         self.coefficients = len(inspect.signature(step.py_func).parameters) - inputs
         self._phases = {}
 
@@ -150,15 +150,23 @@ def carry_over(tile, sums, totals, line, length, low, high):
         clear(own, size)
 
 
-def _along(buffer, tiles, k, results, count, found):
+def _along(tile, tiles, k, results, count, found):
     """Products are added up along the run."""
-    add_vectors(buffer, tiles, k, results, count)
+    add_vectors(tile, tiles, k, results, count)
     return found
 
 
-def _over(buffer, tiles, k, results, count, found):
+def _over(tile, tiles, k, results, count, found):
     """Products are added up over the run."""
     return added(found, results, count)
+
+
+def _first(a, b):
+    return a
+
+
+def _second(a, b):
+    return b
 
 
 # -- A task ----------------------------------------------------------------------------------------------------------
@@ -168,19 +176,20 @@ def _task(what, along):
     """A phase of this map alone: how many there are of everything has to be known when it is compiled."""
     value, inputs, outputs, coefficients = what.step, what.inputs, what.outputs, what.coefficients
     sums, precise, collect = what.sums, what.precise, step(_along if along else _over)
+    summed = step(_second if precise else _first)
     used, lines = inputs + outputs, inputs + outputs + coefficients
     buffer_size, shared_size, tile_size = outputs * int(BLOCK), lines * LANES, max(1, sums) * int(BLOCK)
 
     @step
-    def on_vector(x, buffer, sources, targets, own, tiles, k, count, found):
+    def on_vector(x, buffer, tile, sources, targets, own, tiles, k, count, found):
         """The outputs and sums of one vector, or of its first numbers."""
         given = load_vectors(x, sources[0], sources[1], k, count)
         results = value(*(given + load_vectors(buffer, own[0], own[1], k, count)))
         store_vectors(buffer, targets, k, results, count)
-        return collect(buffer, tiles, k, results, count, found)
+        return collect(tile, tiles, k, results, count, found)
 
     @step
-    def on_block(x, buffer, where, size):
+    def on_block(x, buffer, tile, where, size):
         """The sums of a block; its outputs are stored."""
         places, masks = moved(where, _PLACES), moved(where, _MASKS)
         sources, targets = (
@@ -191,14 +200,18 @@ def _task(what, along):
         tiles, found, n = listed(moved(where, _TILES), sums), no_sums(x, sums, precise), lanes(x)
         whole = in_vectors(size, n)
         for k in range(0, whole, n):
-            found = on_vector(x, buffer, sources, targets, own, tiles, k, n, found)
+            found = on_vector(x, buffer, tile, sources, targets, own, tiles, k, n, found)
         if whole < size:
-            found = on_vector(x, buffer, sources, targets, own, tiles, whole, size - whole, found)
+            found = on_vector(x, buffer, tile, sources, targets, own, tiles, whole, size - whole, found)
         return found
 
     def task(i, arrays, numbers, job, eps):
         x, totals, where = arrays[0], numbers[0], stack(job, _WHERE)
-        buffer, shared, tile = stack(x, buffer_size), stack(x, shared_size), stack(x, tile_size)
+        buffer, shared, tile = (
+            stack(x, buffer_size),
+            stack(x, shared_size),
+            stack(summed(x, totals), tile_size),
+        )
         streaming, per_task = job[OPTIONS + STREAMING] != 0, job[CUT + PER_TASK]
         if along:
             start_tiles(tile, sums, where)
@@ -210,7 +223,7 @@ def _task(what, along):
                 for at in range(0, high - low, BLOCK):
                     size = min(BLOCK, high - low - at)
                     start_block(arrays, at, inputs, used, lines, streaming, where, buffer, shared)
-                    found = added(found, on_block(x, buffer, where, size), lanes(x))
+                    found = added(found, on_block(x, buffer, tile, where, size), lanes(x))
                     finish_block(arrays, at, inputs, used, streaming, where, buffer, size)
                 if along and (m == last - 1 or (m - first) % _TILE == _TILE - 1):
                     line = slot // job[CUT + PIECES] * sums

@@ -3,6 +3,7 @@
 Every function takes float32 or float64, a number or a vector, and returns the same: one code, with constants for each dtype.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,21 @@ from numba import typeof, types
 from numba.extending import intrinsic
 
 from .._jit import step
-from .vectors import INT32, INT64, as_many, constant, emit_fma, fma, if_less, magnitude, number_like, splat_of
+from .vectors import (
+    INT32,
+    INT64,
+    as_many,
+    constant,
+    emit_fma,
+    fma,
+    if_less,
+    llvm,
+    magnitude,
+    narrow,
+    number_like,
+    rounded,
+    splat_of,
+)
 
 
 class Constants(NamedTuple):
@@ -229,3 +244,79 @@ def normal_tail(a):
     c = _constants(a)
     ratio = _polynomial(a, c.normal_numerator) / _polynomial(a, c.normal_denominator)
     return e * ratio, e * number_like(a, 0.3989422804014327)
+
+
+# -- Powers ----------------------------------------------------------------------------------------------------
+
+# atanh(s) = s + s³·(1/3 + s²/5 + …), to a rounding for |s| <= (√2 - 1)/(√2 + 1); the terms, and the greatest exponent.
+_ATANH = {types.float32: 4, types.float64: 10}
+_GREATEST = {types.float32: 127.0, types.float64: 1023.0}
+
+
+@intrinsic
+def _atanh_rest(typingctx, square):
+    """1/3 + s²/5 + … of a vector of s²."""
+
+    def codegen(context, builder, signature, args):
+        total = constant(args[0].type, 0.0)
+        for i in reversed(range(_ATANH[square.dtype])):
+            total = emit_fma(builder, total, args[0], constant(args[0].type, 1 / (2 * i + 3)))
+        return total
+
+    return square(square), codegen
+
+
+@intrinsic
+def _as_exponent(typingctx, a):
+    """A vector of integers, or the nearest for which the dtype has a power of two; 0 has the one below."""
+    most = _GREATEST[a.dtype]
+
+    def codegen(context, builder, signature, args):
+        value = args[0]
+        for name, limit in (("maxnum", -most), ("minnum", most)):
+            bound = constant(value.type, limit)
+            value = builder.call(
+                llvm(builder, name, bound.type, bound.type, [bound.type] * 2), [value, bound]
+            )
+        return value
+
+    return a(a), codegen
+
+
+@intrinsic
+def _parts_of_power(typingctx, t):
+    """(e, m) with t = 2^e·m and m from √½ to √2, for normal float64 numbers above 0."""
+
+    def codegen(context, builder, signature, args):
+        kind = as_many(args[0].type, INT64)
+        bits = builder.bitcast(args[0], kind)
+        # Counted from √½, the exponent's bits are those of e; behind those of 2^52 they are a number again.
+        exponent = builder.lshr(
+            builder.sub(bits, constant(kind, 0x3FE6A09E667F3BCD - (1023 << 52))), constant(kind, 52)
+        )
+        biased = builder.bitcast(builder.or_(exponent, constant(kind, 0x433 << 52)), args[0].type)
+        shift = builder.shl(builder.sub(exponent, constant(kind, 1023)), constant(kind, 52))
+        m = builder.bitcast(builder.sub(bits, shift), args[0].type)
+        e = builder.fsub(biased, constant(args[0].type, 2.0**52 + 1023))
+        return context.make_tuple(builder, signature.return_type, [e, m])
+
+    return types.UniTuple(t, 2)(t), codegen
+
+
+@step
+def inverse_power(like, t, high, low):
+    """t^-(high + low) of a vector of float64, t >= 0, in the precision of `like`: within 4 ulp where that is normal.
+
+    high is the power in that precision, and low what it lacks: its product with the exponent of t is exact.
+    """
+    c, (e, m), single = _constants(high), _parts_of_power(t), narrow(like, t)
+    e, m = narrow(like, e), narrow(like, m)
+    s = (m - number_like(m, 1)) / (m + number_like(m, 1))
+    log2 = fma(s * s * s, _atanh_rest(s * s), s) * number_like(m, 2 / math.log(2))
+    n = _as_exponent(rounded((e + log2) * -high))
+    rest = (fma(-e, high, -n) - e * low - log2 * high) * number_like(e, math.log(2))
+    power, grown = _power_from_bits(n + c.shifter), fma(rest * rest, _polynomial(rest, c.expm1), rest)
+    # 0, infinity and NaN have no such parts.
+    special = number_like(single, 1) / single
+    usual = if_less(t, number_like(t, math.inf), fma(power, grown, power), special)
+    return if_less(number_like(t, 0), t, usual, special)

@@ -172,13 +172,14 @@ def magnitude(typingctx, a):
 @intrinsic
 def if_less(typingctx, a, b, yes, no):
     """`yes` where a < b, else `no`: there, too, where one of them is NaN."""
-    kind = _kind(a, b, yes, no)
+    kind, result = _kind(a, b), _kind(yes, no)
 
     def emit(context, builder, found, arguments):
-        a, b, yes, no = _as_like(context, builder, kind, arguments)
+        a, b = _as_like(context, builder, kind, arguments[:2])
+        yes, no = _as_like(context, builder, result, arguments[2:])
         return builder.select(builder.fcmp_ordered("<", a, b), yes, no)
 
-    return kind(a, b, yes, no), emit
+    return result(a, b, yes, no), emit
 
 
 @intrinsic
