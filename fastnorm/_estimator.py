@@ -85,7 +85,9 @@ class Transformer:
             raise ValueError(
                 f"X has {x.shape[1]} features, but {type(self).__name__} is expecting {count} features as input"
             )
-        if not np.isfinite(x).all():
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(x.sum()) or np.isfinite(x).all()  # the sum is sooner there
+        if not finite:
             raise ValueError("X has NaN or inf in it, expected finite numbers: X[np.isfinite(X).all(1)]")
         return x
 

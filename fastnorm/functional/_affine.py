@@ -61,14 +61,14 @@ class Affine:
 
     def _product(self, index: Index, space: Space) -> Array:
         first = self._sources[0][index]
-        centred = space.buffer("centred", self._matrix.shape[2], first)
+        centred = space.buffer("b", self._matrix.shape[2], first, apart=True)
         at = 0
         for source in self._sources:
             block = source[index]
             part = slice(at, at + block.shape[1])
             np.subtract(block, _along(self._high[:, part], block), out=centred[:, part].reshape(block.shape))
             at = part.stop
-        product = space.buffer("product", self._matrix.shape[1], first)
+        product = space.buffer("c", self._matrix.shape[1], first)
         multiply(self._matrix, centred, product)
         return product
 

@@ -21,12 +21,14 @@ Array = NDArray[Any]
 Index = tuple[Any, ...]  # of a block, in a view of (groups, channels of a group, *positions)
 _Result = TypeVar("_Result")
 
-# A block stays in a second-level cache of 1 MiB, and where a sample is no larger is a whole one: a part of it, in many short
-# runs of memory, took twice as long to read. With fewer positions than these, arithmetic on matrices of channels × channels
-# would count beside the products.
-_ELEMENTS, _POSITIONS = 1 << 18, 1024
+# A block stays in a second-level cache of 1 MiB, and is a whole sample where that is no larger: a part of it, in many short
+# runs of memory, took twice as long to read. It is no more than an eighth of a small array, for it takes time to get the
+# memory, too. With fewer positions than these, arithmetic on matrices of channels × channels would count beside products.
+_ELEMENTS, _OF_ALL, _POSITIONS = 1 << 18, 8, 1024
 # Runs of blocks, each added up in order and then merged in order: the bits do not depend on the number of threads.
 _RUNS = 16
+# Elements of float32 in a line of the cache.
+_LINE = 16
 # Threads are started for no fewer elements: that takes 0.1 ms.
 _THREADED = 32 * SERIAL_ELEMENTS
 
@@ -60,7 +62,7 @@ def cut(x: Array, channel: int, groups: int) -> Blocks:
     others = [axis for axis in range(x.ndim) if axis != channel]
     others.sort(key=lambda axis: (x.shape[axis] > 1, -abs(x.strides[axis])))
     innermost = all(abs(x.strides[channel]) < abs(x.strides[i]) for i in others if x.shape[i] > 1)
-    most = max(_ELEMENTS // x.shape[channel], _POSITIONS)
+    most = max(min(_ELEMENTS, x.size // _OF_ALL) // x.shape[channel], _POSITIONS)
     lengths = [x.shape[axis] for axis in others]
     largest = min(most, math.prod(lengths))
     return Blocks((channel, *others), groups, innermost, list(_indices(lengths, most)), largest, x.size)
@@ -86,19 +88,24 @@ class Space:
         self._blocks, self._dtype = blocks, dtype
         self._memory: dict[tuple[str, int], Array] = {}
 
-    def buffer(self, name: str, channels: int, block: Array) -> Array:
-        """Memory under a name, for so many channels of a group and the positions of a block."""
-        groups, positions = self._blocks.groups, math.prod(block.shape[2:])
+    def buffer(self, name: str, channels: int, block: Array, apart: bool = False) -> Array:
+        """Memory under a name, for so many channels of a group and the positions of a block; channels `apart` for products.
+
+        Channels that lie a power of 2 apart share a few lines of a cache, and a product of them took twice as long: from
+        one to the next it is an odd number of lines.
+        """
+        lines, positions = self._blocks.groups * channels, math.prod(block.shape[2:])
         key = name, channels
         if key not in self._memory:
-            self._memory[key] = np.empty(groups * channels * self._blocks.largest, self._dtype)
-        memory = self._memory[key][: groups * channels * positions]
+            self._memory[key] = np.empty(lines * (self._blocks.largest + 2 * _LINE), self._dtype)
+        memory = self._memory[key]
         if self._blocks.rows:
-            return memory.reshape(positions, groups, channels).transpose(1, 2, 0)
-        return memory.reshape(groups, channels, positions)
+            return memory[: lines * positions].reshape(positions, -1, channels).transpose(1, 2, 0)
+        run = _LINE * (math.ceil(positions / _LINE) | 1) if apart else positions
+        return memory[: lines * run].reshape(-1, channels, run)[..., :positions]
 
     def flat(self, buffer: Array) -> Array:
-        """A buffer in one dimension."""
+        """A buffer in one dimension, unless its channels are apart."""
         return (buffer.transpose(2, 0, 1) if self._blocks.rows else buffer).reshape(-1)
 
 

@@ -61,7 +61,10 @@ def scatter(crew: Crew, dtype: DTypeLike, load: Load, load_other: Load | None = 
     def of_run(run: Sequence[Index], space: Space) -> Scatter:
         return reduce(Scatter.merged, (_of_block(index, space, load, load_other) for index in run))
 
-    return reduce(Scatter.merged, crew.over(dtype, of_run))
+    total = reduce(Scatter.merged, crew.over(dtype, of_run))
+    if load_other is not None:
+        return total
+    return total._replace(matrix=np.triu(total.matrix) + np.triu(total.matrix, 1).swapaxes(1, 2))
 
 
 def _of_block(index: Index, space: Space, load: Load, load_other: Load | None) -> Scatter:
@@ -74,7 +77,7 @@ def _of_block(index: Index, space: Space, load: Load, load_other: Load | None) -
     else:
         b, other_mean, other_scale = a, mean, scale
         if fits_own_thread(a.shape[1], a.shape[1]):
-            b = space.buffer("b", a.shape[1], a)
+            b = space.buffer("b", a.shape[1], a, apart=True)
             np.copyto(b, a)
     matrix = multiply_out(a, b, equal=load_other is None)
     if load_other is None:

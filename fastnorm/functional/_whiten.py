@@ -102,8 +102,7 @@ def whiten(
     with crew(blocks, *at.matrices[1:]) as workers:
         if used is None:
             total = scatter(workers, computed(x.dtype), loader(blocks.view(x)))
-            with np.errstate(all="ignore"):
-                covariance = (total.matrix + total.matrix.swapaxes(1, 2)) / (2 * total.positions)
+            covariance = total.matrix / total.positions
             used = Statistics(total.mean.ravel(), root(covariance), covariance)
         y = _target(x, out)
         map_of(at, blocks, x, used.mean, used.whitening, weight, bias).write(
