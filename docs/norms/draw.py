@@ -140,7 +140,7 @@ PICTURES: dict[str, tuple[list[Panel], str]] = {
         [statistic("largest singular value", "one for the matrix", "", MATRIX), NOTHING_ELSE],
         "What is normalized is the weight of a layer, by a value that power iteration follows from call to call.",
     ),
-    "whitening": (
+    "pca_whitening": (
         [
             statistic("mean", "one per feature", "C", TABLE),
             statistic("covariance matrix", "one for all", "", TABLE),

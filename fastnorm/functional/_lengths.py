@@ -30,15 +30,16 @@ def least_square(eps: float, dtype: DType) -> float:
 
 def lengths(x: Array, p: float, axes: Ints) -> Array:
     """The p-norms of x over `axes` in float64, for any p but 2, which the kernels know."""
+    size = np.abs(x).astype(computed(x.dtype), copy=False)
     if p == 1:
-        return _sum(np.abs(x), axes)
-    largest: Array = np.abs(np.maximum(np.max(x, axes), -np.min(x, axes)).astype(np.float64))
-    if p == math.inf:
-        return largest
-    # As shares of the largest, whose powers neither overflow nor vanish.
-    unit = np.where((largest > 0) & (largest < math.inf), largest, 1.0)
-    shares = np.abs(x.astype(np.float64)) / np.expand_dims(unit, axes)
-    return unit * _sum(np.power(shares, p, out=shares), axes) ** (1 / p)
+        return _sum(size, axes)
+    norm: Array = np.max(size, axes, keepdims=True)
+    if p != math.inf:
+        # As shares of the largest, whose powers neither overflow nor vanish.
+        unit = np.where((norm > 0) & (norm < math.inf), norm, 1)
+        powers = np.power(np.divide(size, unit, out=size), p, out=size)
+        norm = unit * np.expand_dims(_sum(powers, axes) ** (1 / p), axes)
+    return np.asarray(np.squeeze(norm, axes), np.float64)
 
 
 def _sum(x: Array, axes: Ints) -> Array:
