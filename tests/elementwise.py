@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,6 +39,9 @@ class Elementwise:
     @property
     def definition(self) -> str:
         return self.file or self.family
+
+    def of_shape(self, shape: Shape) -> Elementwise:
+        return replace(self, shape=shape)
 
     @property
     def channels(self) -> Shape:

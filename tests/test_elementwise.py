@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 import fastnorm
+from fastnorm.functional import _arrange, _map, _recall
 
 from .checks import DTYPES, assert_exact, assert_like
 from .elementwise import NORMS, one_of_each
 from .norms import widen
-from .oracle import FORWARD_ROUNDINGS, GRADIENT_ROUNDINGS, ZOO, gradient_roundings, roundings
+from .oracle import FORWARD_ROUNDINGS, GRADIENT_ROUNDINGS, INPUTS, ZOO, gradient_roundings, roundings
 
 every_norm = pytest.mark.parametrize("norm", NORMS, ids=str)
 a_few_norms = pytest.mark.parametrize("norm", one_of_each(NORMS), ids=str)
@@ -105,10 +106,9 @@ def test_out_may_be_an_input_or_overlap_one(norm, rng):
 @a_few_norms
 def test_of_many_elements(norm, rng):
     """Past the cache, by several threads, to the same bits on one."""
-    shape = tuple(5 * n for n in norm.shape)
-    grown = type(norm)(**(norm.__dict__ | {"shape": shape}))
+    grown = norm.of_shape(tuple(5 * n for n in norm.shape))
     given = grown.arguments(rng, np.float32)
-    dy = rng.standard_normal(shape).astype(np.float32)
+    dy = rng.standard_normal(grown.shape).astype(np.float32)
     y, statistics = grown.forward(given)
     found = grown.backward(dy, given, statistics)
     assert_exact(y, grown.exact(given)[0], np.float32)
@@ -118,6 +118,56 @@ def test_of_many_elements(norm, rng):
         assert np.array_equal(alone, y)
         for name, gradient in grown.backward(dy, given, of_one).items():
             assert np.array_equal(gradient, found[name]), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("norm", [n for n in one_of_each(NORMS) if n.family != "dynamic_tanh"], ids=str)
+def test_of_what_breaks_careless_statistics(norm, name, dtype, rng):
+    layout = norm.options.get("layout")
+    shape = tuple(40 if letter in "HW" else n for letter, n in zip(layout or "", norm.shape, strict=False))
+    grown = norm.of_shape(shape or norm.shape)
+    given = grown.arguments(rng, dtype)
+    axes = -1 if layout is None else [i for i, letter in enumerate(layout) if letter not in "NC"]
+    given["x"] = INPUTS[name](grown.shape, axes, rng, dtype)
+    assert_exact(grown.forward(given)[0], grown.exact(given)[0], dtype)
+
+
+@pytest.mark.parametrize(
+    "norm", [n for n in one_of_each(NORMS) if n.family != "evo_b0" and len(n.shape) > 1], ids=str
+)
+def test_a_sample_has_the_same_bits_alone_and_in_a_batch(norm, rng):
+    grown = norm.of_shape(tuple(7 * n for n in norm.shape))
+    given, axis = grown.arguments(rng, np.float32), norm.options.get("layout", "N").index("N")
+    dy = rng.standard_normal(grown.shape).astype(np.float32)
+    y, statistics = grown.forward(given)
+    dx = grown.backward(dy, given, statistics)["dx"]
+    for at in (0, 5):
+
+        def alone(array):
+            return np.ascontiguousarray(array.take([at], axis))  # noqa: B023
+
+        own = given | {name: alone(given[name]) for name in ("x", *norm.beside)}
+        one, statistics = grown.forward(own)
+        assert np.array_equal(one, alone(y))
+        assert np.array_equal(grown.backward(alone(dy), own, statistics)["dx"], alone(dx))
+
+
+@a_few_norms
+def test_stored_past_the_cache(norm, monkeypatch, rng):
+    """As results of more than 16 MiB are, which no test has time for: the same bits."""
+    given = norm.arguments(rng, np.float32)
+    dy = rng.standard_normal(norm.shape).astype(np.float32)
+    y, statistics = norm.forward(given)
+    found = norm.backward(dy, given, statistics)
+    for module in (_map, _arrange):
+        monkeypatch.setattr(module, "STREAMING_BYTES", 0)
+    for module in (_map, _recall):
+        monkeypatch.setattr(module, "_calls", {})
+    streamed, statistics = norm.forward(given)
+    assert np.array_equal(streamed, y)
+    for name, gradient in norm.backward(dy, given, statistics).items():
+        assert np.array_equal(gradient, found[name]), name
 
 
 @pytest.mark.parametrize("dtype", HALVES)
