@@ -17,11 +17,13 @@ from .evo_b0 import evo_norm_b0, evo_norm_b0_backward
 from .evo_s0 import evo_norm_s0, evo_norm_s0_backward
 from .filter_response import FilterResponseGradients, filter_response_norm, filter_response_norm_backward
 from .frozen import frozen_batch_norm, frozen_batch_norm_backward
+from .gated import GatedGradients, gated_rms_norm, gated_rms_norm_backward
 from .ghost import ghost_batch_norm, ghost_batch_norm_backward
 from .group import group_norm, group_norm_backward
 from .heads import QKGradients, qk_norm, qk_norm_backward
 from .instance import instance_norm, instance_norm_backward
 from .layer import layer_norm, layer_norm_backward
+from .local_response import local_response_norm, local_response_norm_backward
 from .quantized import layer_norm_int8, rms_norm_int8
 from .renorm import batch_renorm, batch_renorm_backward
 from .residual import add_layer_norm, add_rms_norm
@@ -58,6 +60,7 @@ __all__ = [
     "DeepGradients",
     "DynamicTanhGradients",
     "FilterResponseGradients",
+    "GatedGradients",
     "Gradients",
     "QKGradients",
     "ScaleGradients",
@@ -92,6 +95,8 @@ __all__ = [
     "filter_response_norm_backward",
     "frozen_batch_norm",
     "frozen_batch_norm_backward",
+    "gated_rms_norm",
+    "gated_rms_norm_backward",
     "ghost_batch_norm",
     "ghost_batch_norm_backward",
     "global_response_norm",
@@ -105,6 +110,8 @@ __all__ = [
     "layer_norm",
     "layer_norm_backward",
     "layer_norm_int8",
+    "local_response_norm",
+    "local_response_norm_backward",
     "normalize",
     "normalize_backward",
     "qk_norm",

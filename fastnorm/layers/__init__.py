@@ -9,11 +9,13 @@ from .dynamic_tanh import DynamicTanh
 from .evo import EvoNormB0, EvoNormS0
 from .filter_response import FilterResponseNorm
 from .frozen import FrozenBatchNorm
+from .gated import GatedRMSNorm
 from .ghost import GhostBatchNorm
 from .group import GroupNorm
 from .heads import QKNorm
 from .instance import InstanceNorm
 from .layer import LayerNorm
+from .local_response import LocalResponseNorm
 from .renorm import BatchRenorm
 from .response import GlobalResponseNorm
 from .rms import RMSNorm
@@ -38,6 +40,7 @@ __all__ = [
     "FiLM",
     "FilterResponseNorm",
     "FrozenBatchNorm",
+    "GatedRMSNorm",
     "GhostBatchNorm",
     "GlobalResponseNorm",
     "GroupNorm",
@@ -46,6 +49,7 @@ __all__ = [
     "IterNorm",
     "Layer",
     "LayerNorm",
+    "LocalResponseNorm",
     "Normalize",
     "QKNorm",
     "RMSNorm",

@@ -44,7 +44,9 @@ from .deep import deep_norm, deep_norm_backward
 from .dynamic_tanh import dynamic_tanh, dynamic_tanh_backward
 from .evo import evo_norm_b0, evo_norm_b0_backward, evo_norm_s0, evo_norm_s0_backward
 from .filter_response import filter_response_norm, filter_response_norm_backward
+from .gated import gated_rms_norm, gated_rms_norm_backward
 from .heads import qk_norm, qk_norm_backward
+from .local_response import local_response_norm, local_response_norm_backward
 from .response import global_response_norm, global_response_norm_backward
 from .switchable import switchable_norm, switchable_norm_backward
 from .variance_only import (
@@ -110,6 +112,8 @@ __all__ = [
     "filter_response_norm_backward",
     "frozen_batch_norm",
     "frozen_batch_norm_backward",
+    "gated_rms_norm",
+    "gated_rms_norm_backward",
     "ghost_batch_norm",
     "ghost_batch_norm_backward",
     "global_response_norm",
@@ -124,6 +128,8 @@ __all__ = [
     "iter_norm_backward",
     "layer_norm",
     "layer_norm_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "mean_of",
     "moments",
     "newton_schulz",

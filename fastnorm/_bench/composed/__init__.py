@@ -18,6 +18,7 @@ FAMILIES = (
     "deep",
     "masked",
     "moments",
+    "whitening",
 )
 
 
