@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import _checks
-from ..functional import (
+from ..functional.conditional import (
     adaptive_instance_norm,
     adaptive_instance_norm_backward,
     adaptive_layer_norm,

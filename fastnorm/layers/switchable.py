@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..functional import switchable_norm, switchable_norm_backward
+from ..functional.switchable import switchable_norm, switchable_norm_backward
 from .base import Array, Needs
 from .batch import BatchNorm
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..functional import (
+from ..functional.variance_only import (
     variance_only_batch_norm,
     variance_only_batch_norm_backward,
     variance_only_layer_norm,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...functional import (
+from ...functional.conditional import (
     adaptive_instance_norm,
     adaptive_layer_norm,
     adaptive_layer_norm_backward,

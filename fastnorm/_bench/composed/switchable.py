@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...functional import instance_norm, switchable_norm, switchable_norm_backward
+from ...functional import instance_norm
+from ...functional.switchable import switchable_norm, switchable_norm_backward
 from .case import Case, normals
 
 _EPS = 1e-5

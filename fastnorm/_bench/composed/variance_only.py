@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...functional import (
+from ...functional.variance_only import (
     simple_layer_norm,
     variance_only_batch_norm,
     variance_only_layer_norm,
