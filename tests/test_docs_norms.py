@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fastnorm
-from fastnorm import functional, reference
+from fastnorm import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 NORMS = ROOT / "docs" / "norms"
@@ -15,7 +15,13 @@ if not NORMS.is_dir():
     pytest.skip("the documents are not here", allow_module_level=True)
 
 PAGES = sorted(path.stem for path in NORMS.glob("*.md") if path.stem != "README")
-FUNCTIONS = [name for name in functional.__all__ if name.islower() and not name.endswith("_backward")]
+FUNCTIONS = [
+    name
+    for name in fastnorm.__all__
+    if name.islower()
+    and not name.endswith("_backward")
+    and "functional" in getattr(fastnorm, name).__module__
+]
 # Functions that are explained on the page of another.
 BESIDE = {
     "add_layer_norm": "layer_norm",
