@@ -54,7 +54,7 @@ class Affine:
                     np.add(product, _along(self._shift, block), out=block, casting="same_kind")
                 else:
                     z = self.at(index, space)
-                    activate(space.flat(z), activation)
+                    activate(space.stored(z)[0], activation)
                     np.copyto(block, z.reshape(block.shape), casting="same_kind")
 
         crew.over(self._dtype, write)
@@ -79,18 +79,18 @@ def _along(values: Array, block: Array) -> Array:
 
 
 def activate(z: Array, activation: str) -> None:
-    """z → activation(z), in place, of one dimension."""
-    line = z[np.newaxis]
+    """z → activation(z), in place, of an array in C order."""
+    line = z.reshape(1, -1)
     zero, one = np.zeros(1, z.dtype), np.ones(1, z.dtype)
     batch_norm(line, zero, one, eps=0.0, layout="CN", activation=activation, out=line)
 
 
 def activation_backward(dy: Array, z: Array, activation: str) -> Array:
-    """dy · activation'(z), of one dimension."""
-    lines, needs = (dy[np.newaxis], z[np.newaxis]), (True, False, False)
+    """dy · activation'(z), of arrays in C order."""
+    lines, needs = (dy.reshape(1, -1), z.reshape(1, -1)), (True, False, False)
     constant = np.zeros(1), np.ones(1)
     found = batch_norm_backward(
         *lines, *constant, training=False, layout="CN", activation=activation, needs=needs
     )
     assert found.dx is not None
-    return found.dx.reshape(-1)
+    return found.dx.reshape(dy.shape)

@@ -104,9 +104,11 @@ class Space:
         run = _LINE * (math.ceil(positions / _LINE) | 1) if apart else positions
         return memory[: lines * run].reshape(-1, channels, run)[..., :positions]
 
-    def flat(self, buffer: Array) -> Array:
-        """A buffer in one dimension, unless its channels are apart."""
-        return (buffer.transpose(2, 0, 1) if self._blocks.rows else buffer).reshape(-1)
+    def stored(self, buffer: Array) -> tuple[Array, int]:
+        """A buffer, unless its channels are apart, as a matrix in C order, and the axis of its positions."""
+        if self._blocks.rows:
+            return buffer.transpose(2, 0, 1).reshape(buffer.shape[2], -1), 0
+        return buffer.reshape(-1, buffer.shape[2]), 1
 
 
 class Crew:

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ._blocks import Crew, Index, Space
 from ._products import fits_own_thread, multiply_out
-from .instance import instance_norm
+from .layer import layer_norm
 
 Array = NDArray[Any]
 Load = Callable[[Index, Space, str], Array]  # a block, in the buffer of this name
@@ -70,10 +70,10 @@ def scatter(crew: Crew, dtype: DTypeLike, load: Load, load_other: Load | None = 
 def _of_block(index: Index, space: Space, load: Load, load_other: Load | None) -> Scatter:
     """That of a block: of correlations, which no scale of the channels can take out of the range of float32."""
     a = load(index, space, "a")
-    mean, scale = _standardize(a)
+    mean, scale = _standardize(a, space)
     if load_other is not None:
         b = load_other(index, space, "b")
-        other_mean, other_scale = _standardize(b)
+        other_mean, other_scale = _standardize(b, space)
     else:
         b, other_mean, other_scale = a, mean, scale
         if fits_own_thread(a.shape[1], a.shape[1]):
@@ -88,9 +88,8 @@ def _of_block(index: Index, space: Space, load: Load, load_other: Load | None) -
     return Scatter(math.prod(a.shape[2:]), mean, other_mean, matrix)
 
 
-def _standardize(buffer: Array) -> tuple[Array, Array]:
+def _standardize(buffer: Array, space: Space) -> tuple[Array, Array]:
     """(x - mean) / scale in place of x; mean and scale in float64."""
-    groups, channels, positions = buffer.shape
-    whole = buffer.reshape(1, groups * channels, positions)
-    _, mean, rstd = instance_norm(whole, eps=_TINY, out=whole, return_stats=True)
-    return mean.reshape(groups, channels), 1 / rstd.reshape(groups, channels)
+    stored, axis = space.stored(buffer)
+    _, mean, rstd = layer_norm(stored, axis=axis, eps=_TINY, out=stored, return_stats=True)
+    return mean.reshape(buffer.shape[:2]), 1 / rstd.reshape(buffer.shape[:2])

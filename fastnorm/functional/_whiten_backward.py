@@ -90,8 +90,8 @@ def _through(activation: str, forward: Affine, load_dy: Load, g: Array) -> Load:
     def load(index: Index, space: Space, name: str) -> Array:
         z = forward.at(index, space)
         buffer = load_dy(index, space, name)
-        flat = space.flat(buffer)
-        np.copyto(flat, activation_backward(flat, space.flat(z), activation))
+        stored, _ = space.stored(buffer)
+        np.copyto(stored, activation_backward(stored, space.stored(z)[0], activation))
         np.copyto(g[index], buffer.reshape(g[index].shape))
         return buffer
 
