@@ -183,7 +183,10 @@ def scalar(value: Any, name: str) -> float:
 
 def at_least(value: Any, name: str, least: float) -> float:
     """A number that is no less; it may be infinite."""
-    result = real(value, name, str(least))
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number of at least {least}") from None
     if not result >= least:
         raise ValueError(f"{name} is {value!r}, expected at least {least}")
     return result
