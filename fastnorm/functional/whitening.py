@@ -112,7 +112,7 @@ def decorrelated_batch_norm_backward(
     r"""Gradients of `decorrelated_batch_norm` with respect to x, weight and bias.
 
     .. math:: g = dy \cdot \mathrm{activation}'(z), \quad dx = W (g - \overline g) \cdot \mathrm{weight} +
-              \frac 2n D (x - \mathrm{mean}), \quad D = U \left(F \circ U^\top dW\, U\right) U^\top
+              \frac 2n \Gamma (x - \mathrm{mean}), \quad \Gamma = U \left(F \circ U^\top dW\, U\right) U^\top
 
     with W the whitening matrix, w its eigenvalues and U its eigenvectors, dW the symmetric part of the sum of
     :math:`(g \cdot \mathrm{weight})(x - \mathrm{mean})^\top`, and :math:`F_{ij} = -w_i^2 w_j^2 / (w_i + w_j)`, which is
@@ -280,10 +280,10 @@ def iter_norm_backward(
     r"""Gradients of `iter_norm` with respect to x, weight and bias, back through its iterations.
 
     .. math:: g = dy \cdot \mathrm{activation}'(z), \quad dx = W (g - \overline g) \cdot \mathrm{weight} +
-              \frac 2n D (x - \mathrm{mean})
+              \frac 2n \Gamma (x - \mathrm{mean})
 
-    with W the whitening matrix, and D the gradient with respect to the covariance, by the chain rule through the trace and
-    every :math:`P_k`; dweight and dbias are the sums of :math:`g \cdot \hat x` and of :math:`g`.
+    with W the whitening matrix, and :math:`\Gamma` the gradient with respect to the covariance, by the chain rule through the
+    trace and every :math:`P_k`; dweight and dbias are the sums of :math:`g \cdot \hat x` and of :math:`g`.
 
     Parameters
     ----------
