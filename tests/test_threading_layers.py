@@ -61,6 +61,8 @@ def _python(*arguments, layer, **environment):
     inherited = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
     # Python 3.12 and later warn of every fork in a process with threads, be they Numba's.
     warnings = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
+    # An interrupt may fall between the opening of a file, such as the quota's, and the `with` that would close it.
+    warnings += ("-W", "ignore:unclosed file:ResourceWarning")
     return subprocess.run(
         [sys.executable, *warnings, *arguments],
         env=inherited | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"} | environment,
