@@ -140,6 +140,11 @@ def _target(x: Array, out: Array | None) -> Array:
         same = out.strides == x.strides and out.__array_interface__["data"] == x.__array_interface__["data"]
         if same or not _checks.overlap(out, x):
             return out
+    return new(x)
+
+
+def new(x: Array) -> Array:
+    """An array like x, in memory that has been in use where it is large."""
     return maker(np.empty_like(x))(x)
 
 

@@ -15,7 +15,7 @@ from ._affine import Affine, activation_backward
 from ._backward import Gradients
 from ._blocks import Blocks, Index, Space, crew
 from ._scatter import Load, Scatter, loader, scatter
-from ._whiten import grouped, map_of
+from ._whiten import grouped, map_of, new
 
 Array = NDArray[Any]
 
@@ -51,7 +51,7 @@ def whiten_backward(
     weight, bias = _checks.affine_pair(weight, bias, at.parameters, x.dtype, at.why)
     _checks.activation(activation, CODES)
     needs = _checks.needs(needs)
-    dx = np.empty_like(x) if needs[0] else None
+    dx = new(x) if needs[0] else None
     if x.size == 0 or not any(needs):
         return Gradients(dx, *(np.zeros(at.parameters, dtype) if need else None for need in needs[1:]))
     blocks, whitening, weights = at.blocks(x), matrices["whitening"], at.split(weight, 1.0)

@@ -282,8 +282,8 @@ def iter_norm_backward(
     .. math:: g = dy \cdot \mathrm{activation}'(z), \quad dx = W (g - \overline g) \cdot \mathrm{weight} +
               \frac 2n \Gamma (x - \mathrm{mean})
 
-    with W the whitening matrix, and :math:`\Gamma` the gradient with respect to the covariance, by the chain rule through the
-    trace and every :math:`P_k`; dweight and dbias are the sums of :math:`g \cdot \hat x` and of :math:`g`.
+    with W the whitening matrix, and :math:`\Gamma` the gradient with respect to the covariance, by the chain rule through
+    the trace and every :math:`P_k`; dweight and dbias are the sums of :math:`g \cdot \hat x` and of :math:`g`.
 
     Parameters
     ----------
