@@ -78,7 +78,8 @@ class Ragged(ABC):
             result = x.copy(order="K") if out is None else out
         else:
             result = np.empty_like(x) if out is None else out
-            result[...] = 0
+            if self.total * self.channels < x.size:
+                result[...] = 0
         self._unpack(packed, result)
         return result
 
