@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ Array = NDArray[Any]
 _TASK, _PIECE, _BANDS = 16384, 32768, 64
 # Runs that are shorter than half as many elements are joined: coefficients and sums of more leave the L1 cache.
 _JOINED = 512
+
+
+_silence = partial(np.errstate, over="ignore", invalid="ignore")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +64,10 @@ class MapPlan:
     def lay(self, coefficients: Sequence[Array], dtype: np.dtype[Any]) -> Array:
         """All coefficients, one behind the other; what is too large becomes an infinity without a word."""
         room = np.empty(self.room, dtype)
-        if all(c.dtype == dtype for c in coefficients):
+        with nullcontext() if all(c.dtype == dtype for c in coefficients) else _silence():
             for laid, coefficient in zip(self.laid, coefficients, strict=True):
                 laid.into(room, coefficient)
-            return room
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self.lay([c.astype(dtype) for c in coefficients], dtype)
+        return room
 
     def new_sums(self, count: int) -> Array:
         """Zeros for a kernel to add so many sums to."""

@@ -71,7 +71,11 @@ def dynamic_tanh(
     out = _checks.result(out, "out", x)
     pair = _checks.affine_pair(weight, bias, tuple(x.shape[i] for i in axes), x.dtype, why)
     steepness = _one(alpha)
-    coefficients = placed(x, (), steepness), placed(x, axes, pair[0]), placed(x, axes, pair[1], missing=0.0)
+    coefficients = (
+        placed(x, (), cast(steepness, computed(x.dtype))),
+        placed(x, axes, pair[0]),
+        placed(x, axes, pair[1], missing=0.0),
+    )
     return run(DYNAMIC_TANH, [x], coefficients, out=out).outputs[0]
 
 
@@ -128,7 +132,7 @@ def dynamic_tanh_backward(
     own = computed(x.dtype) if weight is None else np.asarray(weight).dtype
     weight, _ = _checks.affine_pair(weight, None, shape, x.dtype, why)
     steepness = _one(alpha)
-    coefficients = placed(x, (), steepness), placed(x, axes, weight)
+    coefficients = placed(x, (), cast(steepness, computed(x.dtype))), placed(x, axes, weight)
     found = run(DYNAMIC_TANH_BACKWARD, [dy, x], coefficients, other_axes(x, axes))
     of_alpha, dweight, dbias = found.sums
     dalpha = cast(np.full(steepness.shape, of_alpha.sum()), steepness.dtype)
