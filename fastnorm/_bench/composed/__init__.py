@@ -19,6 +19,8 @@ FAMILIES = (
     "masked",
     "moments",
     "whitening",
+    "elementwise",
+    "evo",
 )
 
 
