@@ -64,7 +64,7 @@ class Race:
 
 
 def prepare(case: Case, name: str) -> Runner | None:
-    """The call of an implementation, once its results have been compared with NumPy's; None where it has none."""
+    """The call of an implementation, once its results have been compared with NumPy's; None where it has none of use."""
     function = {OURS: case.ours, NUMPY: case.numpy, TORCH: case.torch}[name]
     if function is None:
         return None
@@ -79,6 +79,8 @@ def prepare(case: Case, name: str) -> Runner | None:
     for one, other in zip(found, expected, strict=True):
         scale = max(1.0, float(np.abs(other).max(initial=0)))
         if one.shape != other.shape or not float(np.abs(one - other).max(initial=0)) <= _AGREES * scale:
+            if name == TORCH:
+                return None  # its accuracy is its own affair, and its time then says nothing
             raise AssertionError(f"{case.name}: {name} and NumPy compute different things")
     return Runner(lambda: function(*given), None)
 
