@@ -108,6 +108,8 @@ def plan(
     if not runs:
         steps[-1] = (1,) * len(strides)
     outer, inner = _walked([shape[i] for i in order], steps, ordered, [i in summed for i in order])
+    if inner.position < 0:  # elements overlap, and other axes lie within what was joined
+        return None
     short = [] if inner.reduced else [a for a in outer if a.reduced or not sums]
     repetitions = _repeated(short, outer, inner, len(strides))
     kept, reduced = _levels(outer, sums)
@@ -161,7 +163,7 @@ def _walked(
     own = levels[inner.reduced]
     while own and own[-1].continues(inner):
         inner = own.pop().joined(inner)
-    inner.position = next(i for i in range(len(shape)) if elements(tuple(shape[i:])) == inner.length)
+    inner.position = next((i for i in range(len(shape)) if elements(tuple(shape[i:])) == inner.length), -1)
     return [*levels[False], *levels[True]], inner
 
 

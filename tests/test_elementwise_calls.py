@@ -278,3 +278,46 @@ def test_layers_name_bad_arguments():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+# Memory that the table of norms has not ----------------------------------------------------------------------
+
+
+def test_axes_between_axes(rng):
+    """Too many levels to be walked as they lie: copied, with the axes of the parameters outermost."""
+    x, dy = normals(rng, 2, 2, 3, 2, 3, 2, 3)
+    weight = normals(rng, 2, 2, 2)
+    wide = np.tanh(0.5 * x.astype(np.float64))
+    assert_exact(dynamic_tanh(x, 0.5, weight, axis=(0, 2, 4)), wide * weight.reshape(2, 1, 2, 1, 2, 1), f32)
+    found = dynamic_tanh_backward(dy, x, 0.5, weight, axis=(0, 2, 4))
+    assert gradient_roundings(found.dweight, (dy * wide).sum((1, 3, 5)), f32) <= GRADIENT_ROUNDINGS
+
+
+def test_views_whose_elements_overlap(rng):
+    line = normals(rng, 400)
+    for view in (
+        np.lib.stride_tricks.sliding_window_view(line, 8),
+        np.lib.stride_tricks.as_strided(line, (5, 3, 8), (32, 4, 4)),
+        np.broadcast_to(line[:24].reshape(4, 6), (3, 4, 6)),
+        np.broadcast_to(line[:4, np.newaxis], (4, 6)),
+    ):
+        weight, dy = normals(rng, view.shape[-1]), normals(rng, *view.shape)
+        assert np.array_equal(dynamic_tanh(view, 0.5, weight), dynamic_tanh(view.copy(), 0.5, weight))
+        found = dynamic_tanh_backward(dy, view, 0.5, weight)
+        for gradient, wanted in zip(found, dynamic_tanh_backward(dy, view.copy(), 0.5, weight), strict=True):
+            assert gradient_roundings(gradient, wanted, f32) <= GRADIENT_ROUNDINGS
+
+
+@pytest.mark.parametrize("shape", [(3, 70000), (5, 33000, 3), (2, 40, 4100), (701, 5)])
+def test_runs_in_pieces_and_pieces_of_many_runs(shape, rng):
+    """Longer than a piece, either way; and short runs that cannot be joined, their number being a prime."""
+    x, dy = normals(rng, 2, *shape)
+    wide = np.tanh(0.5 * x.astype(np.float64))
+    for axis in range(len(shape)):
+        weight = rng.uniform(0.5, 2, shape[axis]).astype(f32)
+        laid = weight.reshape([n if i == axis else 1 for i, n in enumerate(shape)])
+        assert_exact(dynamic_tanh(x, 0.5, weight, axis=axis), wide * laid, f32)
+        found = dynamic_tanh_backward(dy, x, 0.5, weight, axis=axis)
+        others = tuple(i for i in range(len(shape)) if i != axis)
+        assert gradient_roundings(found.dweight, (dy * wide).sum(others), f32) <= GRADIENT_ROUNDINGS
+        assert gradient_roundings(found.dx, dy * laid * 0.5 * (1 - wide**2), f32) <= GRADIENT_ROUNDINGS

@@ -151,9 +151,13 @@ def _new_call(
 def _of_copies(
     what: Map, inputs: Sequence[Array], coefficients: Sequence[Array], summed: Ints, out: Array | None
 ) -> Mapped:
-    """The same of copies in C order, which can always be walked; the outputs then have x's order nevertheless."""
-    found = run(what, [a.copy() for a in inputs], coefficients, summed)
-    outputs = [np.empty_like(inputs[-1]) for _ in found.outputs]
+    """The same of copies that can be walked, what has places of its own outermost; outputs keep x's order."""
+    x = inputs[-1]
+    shared = summed if what.sums else [i for i in range(x.ndim) if all(c.shape[i] == 1 for c in coefficients)]
+    order = sorted(range(x.ndim), key=lambda i: i in shared)
+    copies = [np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order)) for a in inputs]
+    found = run(what, copies, coefficients, summed)
+    outputs = [np.empty_like(x) for _ in found.outputs]
     if out is not None:
         outputs[0] = out
     for target, written in zip(outputs, found.outputs, strict=True):
