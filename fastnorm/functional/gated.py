@@ -13,6 +13,8 @@ from ._forward import Array
 from ._grid import MEAN_SQUARE_PER_ROW, moments
 from ._map import run
 
+# A mean of squares in float32 that has lost digits neither to overflow nor to subnormals.
+_TINY, _HUGE = 1e-30, 1e30
 _FORWARD = "that of what the forward call returned"
 
 
@@ -88,16 +90,19 @@ def gated_rms_norm(
     gate, split = _checks.like(gate, "gate", x), _split(x, group_size)
     out = _checks.result(out, "out", x)
     weight, added = _weight(weight, x, split), _checks.eps(eps)
-    parts = [gate.reshape(split), x.reshape(split)]
+    parts, to = [gate.reshape(split), x.reshape(split)], None if out is None else out.reshape(split)
+    last, what = (len(split) - 1,), maps.GATED_RMS
     if norm_before_gate:
-        square = moments(MEAN_SQUARE_PER_ROW, -1, parts[1]).variance[..., np.newaxis]
+        square, what = _mean_square(parts[1]), maps.RMS_GATED
+    elif computed(x.dtype) == x.dtype:  # y holds what is gated until it is scaled
+        found = run(maps.GATED, parts, [], last, to if out is None or out.dtype == x.dtype else None)
+        square, parts, what = found.sums[0] / split[-1], found.outputs, maps.SCALED
+        if not (np.greater(square, _TINY).all() and np.less(square, _HUGE).all()):
+            square = _mean_square(parts[0])
+        to = parts[0] if to is None else to
     else:
-        square = run(maps.GATED_RMS_SQUARE, parts, [], (len(split) - 1,)).sums[0] / split[-1]
+        square = run(maps.GATED_SQUARE, parts, [], last).sums[0] / split[-1]
     rstd = 1 / np.sqrt(square + added)
-    what, to = (
-        maps.RMS_GATED if norm_before_gate else maps.GATED_RMS,
-        None if out is None else out.reshape(split),
-    )
     y = run(what, parts, [rstd, weight], out=to, again=True).outputs[0].reshape(x.shape)
     y = y if out is None else out
     return (y, rstd[..., 0]) if return_stats else y
@@ -166,6 +171,10 @@ def gated_rms_norm_backward(
     found = run(gradient, parts, [rstd, weight, mean], tuple(range(x.ndim - 1)), again=True)
     dx, dgate = (d.reshape(x.shape) for d in found.outputs)
     return GatedGradients(dx, dgate, cast(found.sums[0].reshape(x.shape[-1]), own))
+
+
+def _mean_square(x: Array) -> Array:
+    return moments(MEAN_SQUARE_PER_ROW, -1, x).variance[..., np.newaxis]
 
 
 def _split(x: Array, group_size: Any) -> tuple[int, ...]:

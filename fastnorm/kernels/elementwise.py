@@ -135,14 +135,25 @@ EVO_B0_GRADIENT = Map(_evo_b0_gradient, inputs=2, outputs=1)
 
 
 @step
-def _gated_rms_square(gate, x):
+def _gated_square(gate, x):
     gated = wide(x * silu(gate))
     return (gated * gated,)
 
 
 @step
+def _gated(gate, x):
+    gated = x * silu(gate)
+    return gated, gated * gated
+
+
+@step
 def _gated_rms(gate, x, rstd, weight):
     return (x * silu(gate) * rstd * weight,)
+
+
+@step
+def _scaled(x, rstd, weight):
+    return (x * rstd * weight,)
 
 
 @step
@@ -174,7 +185,9 @@ def _rms_gated_gradient(dy, gate, x, rstd, weight, mean):
     return (g * weight - x_hat * mean) * rstd, dy * weight * x_hat * silu_derivative(gate), g * x_hat
 
 
-GATED_RMS_SQUARE = Map(_gated_rms_square, inputs=2, outputs=0, sums=1, precise=True)
+GATED_SQUARE = Map(_gated_square, inputs=2, outputs=0, sums=1, precise=True)
+GATED = Map(_gated, inputs=2, outputs=1, sums=1)
+SCALED = Map(_scaled, inputs=1, outputs=1)
 GATED_RMS = Map(_gated_rms, inputs=2, outputs=1)
 GATED_RMS_SUMS = Map(_gated_rms_sums, inputs=3, outputs=0, sums=1)
 GATED_RMS_GRADIENT = Map(_gated_rms_gradient, inputs=3, outputs=2, sums=1)
