@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import typeof, types
 from numba.extending import intrinsic
 
@@ -14,6 +15,7 @@ from .._jit import step
 from .vectors import (
     INT32,
     INT64,
+    all_between,
     as_many,
     constant,
     emit_fma,
@@ -248,18 +250,30 @@ def normal_tail(a):
 
 # -- Powers ----------------------------------------------------------------------------------------------------
 
-# atanh(s) = s + s³·(1/3 + s²/5 + …), to a rounding for |s| <= (√2 - 1)/(√2 + 1); the terms, and the greatest exponent.
-_ATANH = {types.float32: 4, types.float64: 10}
-_GREATEST = {types.float32: 127.0, types.float64: 1023.0}
+
+class Format(NamedTuple):
+    """How a dtype is laid out; and the terms of atanh that its digits ask for."""
+
+    integer: ir.Type
+    mantissa: int
+    bias: int
+    root_half: int  # the bits of √½
+    terms: int
+
+
+_FORMATS = {
+    types.float32: Format(INT32, 23, 127, 0x3F3504F3, 4),
+    types.float64: Format(INT64, 52, 1023, 0x3FE6A09E667F3BCD, 10),
+}
 
 
 @intrinsic
 def _atanh_rest(typingctx, square):
-    """1/3 + s²/5 + … of a vector of s²."""
+    """1/3 + s²/5 + … of a vector of s², with which atanh(s) = s + s³·(…), to a rounding for |s| <= (√2 - 1)/(√2 + 1)."""
 
     def codegen(context, builder, signature, args):
         total = constant(args[0].type, 0.0)
-        for i in reversed(range(_ATANH[square.dtype])):
+        for i in reversed(range(_FORMATS[square.dtype].terms)):
             total = emit_fma(builder, total, args[0], constant(args[0].type, 1 / (2 * i + 3)))
         return total
 
@@ -268,8 +282,8 @@ def _atanh_rest(typingctx, square):
 
 @intrinsic
 def _as_exponent(typingctx, a):
-    """A vector of integers, or the nearest for which the dtype has a power of two; 0 has the one below."""
-    most = _GREATEST[a.dtype]
+    """A vector of integers, or the nearest for which the dtype has a power of two; 0 stands for the least."""
+    most = float(_FORMATS[a.dtype].bias)
 
     def codegen(context, builder, signature, args):
         value = args[0]
@@ -285,22 +299,37 @@ def _as_exponent(typingctx, a):
 
 @intrinsic
 def _parts_of_power(typingctx, t):
-    """(e, m) with t = 2^e·m and m from √½ to √2, for normal float64 numbers above 0."""
+    """(e, m) with t = 2^e·m and m from √½ to √2, for normal numbers above 0."""
+    form = _FORMATS[t.dtype]
 
     def codegen(context, builder, signature, args):
-        kind = as_many(args[0].type, INT64)
-        bits = builder.bitcast(args[0], kind)
-        # Counted from √½, the exponent's bits are those of e; behind those of 2^52 they are a number again.
-        exponent = builder.lshr(
-            builder.sub(bits, constant(kind, 0x3FE6A09E667F3BCD - (1023 << 52))), constant(kind, 52)
+        kind = as_many(args[0].type, form.integer)
+        bits, places = builder.bitcast(args[0], kind), constant(kind, form.mantissa)
+        # Counted from √½, the exponent's bits are those of e; behind those of 2^mantissa they are a number again.
+        counted = builder.sub(bits, constant(kind, form.root_half - (form.bias << form.mantissa)))
+        exponent = builder.lshr(counted, places)
+        integer = builder.or_(exponent, constant(kind, (form.bias + form.mantissa) << form.mantissa))
+        e = builder.fsub(
+            builder.bitcast(integer, args[0].type), constant(args[0].type, 2.0**form.mantissa + form.bias)
         )
-        biased = builder.bitcast(builder.or_(exponent, constant(kind, 0x433 << 52)), args[0].type)
-        shift = builder.shl(builder.sub(exponent, constant(kind, 1023)), constant(kind, 52))
-        m = builder.bitcast(builder.sub(bits, shift), args[0].type)
-        e = builder.fsub(biased, constant(args[0].type, 2.0**52 + 1023))
-        return context.make_tuple(builder, signature.return_type, [e, m])
+        shift = builder.shl(builder.sub(exponent, constant(kind, form.bias)), places)
+        return context.make_tuple(
+            builder, signature.return_type, [e, builder.bitcast(builder.sub(bits, shift), args[0].type)]
+        )
 
     return types.UniTuple(t, 2)(t), codegen
+
+
+@step
+def _power_of_parts(e, m, high, low):
+    """(2^e·m)^-(high + low)."""
+    c = _constants(high)
+    s = (m - number_like(m, 1)) / (m + number_like(m, 1))
+    log2 = fma(s * s * s, _atanh_rest(s * s), s) * number_like(m, 2 / math.log(2))
+    n = _as_exponent(rounded((e + log2) * -high))
+    rest = (fma(-e, high, -n) - e * low - log2 * high) * number_like(e, math.log(2))
+    power, grown = _power_from_bits(n + c.shifter), fma(rest * rest, _polynomial(rest, c.expm1), rest)
+    return fma(power, grown, power)
 
 
 @step
@@ -309,14 +338,13 @@ def inverse_power(like, t, high, low):
 
     high is the power in that precision, and low what it lacks: its product with the exponent of t is exact.
     """
-    c, (e, m), single = _constants(high), _parts_of_power(t), narrow(like, t)
-    e, m = narrow(like, e), narrow(like, m)
-    s = (m - number_like(m, 1)) / (m + number_like(m, 1))
-    log2 = fma(s * s * s, _atanh_rest(s * s), s) * number_like(m, 2 / math.log(2))
-    n = _as_exponent(rounded((e + log2) * -high))
-    rest = (fma(-e, high, -n) - e * low - log2 * high) * number_like(e, math.log(2))
-    power, grown = _power_from_bits(n + c.shifter), fma(rest * rest, _polynomial(rest, c.expm1), rest)
+    single = narrow(like, t)
+    if all_between(t, 1e-30, 1e30):
+        e, m = _parts_of_power(single)
+        return _power_of_parts(e, m, high, low)
+    e, m = _parts_of_power(t)
+    found = _power_of_parts(narrow(like, e), narrow(like, m), high, low)
     # 0, infinity and NaN have no such parts.
     special = number_like(single, 1) / single
-    usual = if_less(t, number_like(t, math.inf), fma(power, grown, power), special)
+    usual = if_less(t, number_like(t, math.inf), found, special)
     return if_less(number_like(t, 0), t, usual, special)

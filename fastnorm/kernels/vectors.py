@@ -244,6 +244,25 @@ def at_least(typingctx, a, low):
 
 
 @intrinsic
+def all_between(typingctx, a, low, high):
+    """Whether all numbers of a vector lie between two, none of them NaN."""
+
+    def emit(context, builder, found, arguments):
+        value, *limits = arguments
+        bounds = [
+            splat_of(builder, value.type, context.cast(builder, v, types.float64, a.dtype)) for v in limits
+        ]
+        inside = builder.and_(
+            builder.fcmp_ordered(">=", value, bounds[0]), builder.fcmp_ordered("<=", value, bounds[1])
+        )
+        name, kind = f"llvm.vector.reduce.and.v{a.count}i1", ir.FunctionType(ir.IntType(1), [inside.type])
+        reduced = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [inside])
+        return context.cast(builder, reduced, types.boolean, types.boolean)
+
+    return types.boolean(a, types.float64, types.float64), emit
+
+
+@intrinsic
 def rounded(typingctx, a):
     """The nearest integers, of two the even one."""
 

@@ -1,7 +1,7 @@
 """Windows over the channels of each position: local response norm, forward and backward, each in one trip.
 
-A block is all channels of one position, which lie in a run; or of a piece of a run of positions, channel behind channel. In
-either, neighbours in a window lie a fixed step apart. It is gathered between zeros, for windows at its ends.
+Where the channels of a position lie in a run, it is a line, with zeros before it and behind. Where positions do, a piece of
+the runs of all channels goes through a ring of as many lines as a window has channels, one after the other.
 """
 
 import numpy as np
@@ -17,42 +17,15 @@ from .vectors import DOUBLES, fma, lanes, narrow, splat, spread
 # What a kernel is told beside its job: channels of a window; whether they lie in a run; and of (k + alpha·Σ x²)^-beta the
 # rest, beta in the precision of the input and what that lacks.
 SIZE, IN_RUN, K, ALPHA, BETA, BETA_LOW = range(6)
-# Elements of a block that is a piece of a run; and of the blocks of a task.
-_BLOCK, _TASK = 32768, 16384
-# More than a vector has: space behind a block for what its last vector writes.
-_BEYOND = 64
-
-
-# -- Blocks ----------------------------------------------------------------------------------------------------------
+# The most elements of a piece; elements of a task; and what a line is a multiple of, for whole vectors.
+_PIECE, _TASK, _LINE = 512, 16384, 32
 
 
 @step
-def width_of(job, options):
-    """Elements of a run in a block."""
-    if options[IN_RUN] != 0:
-        return job[COUNTS + LENGTH]
-    fit = _BLOCK // (reduced(job) + np.int64(options[SIZE])) // DOUBLES * DOUBLES
-    return min(max(DOUBLES, fit), job[COUNTS + LENGTH])
-
-
-@step
-def pieces_of(job, options):
-    width = width_of(job, options)
-    return (job[COUNTS + LENGTH] + width - 1) // width
-
-
-@step
-def blocks_per_task(job, options):
-    return max(1, _TASK // (width_of(job, options) * reduced(job)))
-
-
-@step
-def block_of(job, options, i):
-    """(b, first element of the run, elements, runs, step between neighbours in a window) of the i-th block."""
-    pieces, width = pieces_of(job, options), width_of(job, options)
-    low = i % pieces * width
-    width = min(width, job[COUNTS + LENGTH] - low)
-    return i // pieces, low, width, reduced(job), 1 if options[IN_RUN] != 0 else width
+def around(options):
+    """The channels of a window, and how many of them lie before its own and behind it."""
+    size = np.int64(options[SIZE])
+    return size, size // 2, (size - 1) // 2
 
 
 @step
@@ -70,49 +43,27 @@ def window(memory, i, size, step):
     return total
 
 
-# -- What is done to one ---------------------------------------------------------------------------------------------
+# -- Of one run ------------------------------------------------------------------------------------------------------
 
 
 @routine
-def fill_squares(x, walk, block, before, after, squares):
-    """Σ x² is taken in float64, whose range has them all: between zeros for `before` and `after` neighbours."""
-    b, low, width, runs, step = block
-    clear(squares, before * step)
-    own = moved(squares, before * step)
-    for m in range(runs):
-        at = place(walk, b, m) + low
-        for k in range(0, width, DOUBLES):
-            value = load_wide_part(x, at + k, min(DOUBLES, width - k))
-            store(own, m * width + k, value * value)
-    clear(moved(own, runs * width), after * step)
+def fill_squares(x, at, width, squares):
+    """x² in float64, whose range has them all."""
+    for k in range(0, width, DOUBLES):
+        value = load_wide_part(x, at + k, min(DOUBLES, width - k))
+        store(squares, k, value * value)
 
 
 @routine
-def fill_powers(squares, block, options, powers, slopes):
+def fill_powers(squares, step, width, options, powers, slopes):
     """t^-beta for t = k + alpha·Σ x², and where slopes are asked for t^(-beta - 1)."""
-    _, _, width, runs, step = block
     size, high, low = np.int64(options[SIZE]), cast(powers, options[BETA]), cast(powers, options[BETA_LOW])
-    for i in range(0, runs * width, DOUBLES):
-        t = fma(window(squares, i, size, step), spread(options[ALPHA]), spread(options[K]))
+    for k in range(0, width, DOUBLES):
+        t = fma(window(squares, k, size, step), spread(options[ALPHA]), spread(options[K]))
         power = inverse_power(powers, t, high, low)
-        store(powers, i, power)
+        store(powers, k, power)
         if given(slopes):
-            store(slopes, i, power / narrow(powers, t))
-
-
-@routine
-def fill_products(dy, dys, x, xs, block, before, after, slopes, products):
-    """dy·x·t^(-beta - 1), between zeros."""
-    b, low, width, runs, step = block
-    clear(products, before * step)
-    own, n = moved(products, before * step), lanes(x)
-    for m in range(runs):
-        at, beside = place(xs, b, m) + low, place(dys, b, m) + low
-        for k in range(0, width, n):
-            count = min(n, width - k)
-            value = load_part(dy, beside + k, count) * load_part(x, at + k, count)
-            store(own, m * width + k, value * load(slopes, m * width + k))
-    clear(moved(own, runs * width), after * step)
+            store(slopes, k, power / narrow(powers, t))
 
 
 @routine
@@ -125,13 +76,133 @@ def scale_run(x, at, width, powers):
 
 
 @routine
-def gradient_run(dy, beside, x, at, width, factor, sums, powers):
-    """powers = dy·powers + factor·x·sums."""
+def fill_products(dy, beside, x, at, width, slopes, products):
+    """dy·x·t^(-beta - 1)."""
     n = lanes(x)
     for k in range(0, width, n):
         count = min(n, width - k)
-        indirect = load_part(x, at + k, count) * splat(x, factor) * load(sums, k)
+        value = load_part(dy, beside + k, count) * load_part(x, at + k, count)
+        store(products, k, value * load(slopes, k))
+
+
+@routine
+def gradient_run(dy, beside, x, at, width, options, products, step, powers):
+    """powers = dx = dy·powers - 2·alpha·beta·x·Σ products: an element is in as many windows as are in its own."""
+    n, size = lanes(x), np.int64(options[SIZE])
+    factor = splat(x, -2 * options[ALPHA] * (options[BETA] + options[BETA_LOW]))
+    for k in range(0, width, n):
+        count = min(n, width - k)
+        indirect = load_part(x, at + k, count) * factor * window(products, k, size, step)
         store_part(powers, k, fma(load_part(dy, beside + k, count), load(powers, k), indirect), count)
+
+
+# -- Of all channels -------------------------------------------------------------------------------------------------
+
+
+@step
+def line_of(job, options):
+    """Elements of a line: a piece of a run, or all channels and what is around them."""
+    length = job[COUNTS + LENGTH]
+    if options[IN_RUN] != 0:
+        length += np.int64(options[SIZE])
+    else:
+        length = min(length, _PIECE)
+    return (length + _LINE - 1) // _LINE * _LINE
+
+
+@step
+def pieces_of(job, options):
+    return 1 if options[IN_RUN] != 0 else (job[COUNTS + LENGTH] + _PIECE - 1) // _PIECE
+
+
+@step
+def blocks_per_task(job, options):
+    return max(1, _TASK // (line_of(job, options) * reduced(job)))
+
+
+@step
+def space_of(job, options):
+    """Rings of squares and of products, powers, and what is computed of one line."""
+    size, before, _ = around(options)
+    line, rings = line_of(job, options), 1 if options[IN_RUN] != 0 else size
+    return np.empty((rings + 1) * line), np.empty((rings + before + 3) * line), line
+
+
+@routine
+def line_forward(x, xs, y, ys, job, options, b, squares, powers):
+    """y of position b, whose channels lie in a run."""
+    _, before, after = around(options)
+    channels, at, one = job[COUNTS + LENGTH], place(xs, b, 0), np.int64(1)
+    clear(squares, before)
+    fill_squares(x, at, channels, moved(squares, before))
+    clear(moved(squares, before + channels), after)
+    fill_powers(squares, one, channels, options, powers, nothing(powers))
+    scale_run(x, at, channels, powers)
+    deliver(powers, y, place(ys, b, 0), channels, job[OPTIONS + STREAMING] != 0)
+
+
+@routine
+def ring_forward(x, xs, y, ys, job, options, b, low, width, squares, line, powers):
+    """y of some positions, channel by channel."""
+    size, _, after = around(options)
+    channels = reduced(job)
+    clear(squares, size * line)
+    for i in range(channels + after):
+        entering, c = moved(squares, i % size * line), i - after
+        if i < channels:
+            fill_squares(x, place(xs, b, i) + low, width, entering)
+        else:
+            clear(entering, line)
+        if c >= 0:
+            fill_powers(squares, line, width, options, powers, nothing(powers))
+            scale_run(x, place(xs, b, c) + low, width, powers)
+            deliver(powers, y, place(ys, b, c) + low, width, job[OPTIONS + STREAMING] != 0)
+
+
+@routine
+def line_backward(dy, dys, x, xs, dx, dxs, job, options, b, squares, powers, line):
+    """dx of position b, whose channels lie in a run."""
+    _, before, after = around(options)
+    channels, at, beside, one = job[COUNTS + LENGTH], place(xs, b, 0), place(dys, b, 0), np.int64(1)
+    slopes, products = moved(powers, line), moved(powers, 2 * line)
+    clear(squares, before)
+    fill_squares(x, at, channels, moved(squares, before))
+    clear(moved(squares, before + channels), after)
+    fill_powers(squares, one, channels, options, powers, slopes)
+    clear(products, after)
+    fill_products(dy, beside, x, at, channels, slopes, moved(products, after))
+    clear(moved(products, after + channels), before)
+    gradient_run(dy, beside, x, at, channels, options, products, one, powers)
+    deliver(powers, dx, place(dxs, b, 0), channels, job[OPTIONS + STREAMING] != 0)
+
+
+@routine
+def ring_backward(dy, dys, x, xs, dx, dxs, job, options, b, low, width, squares, powers, line):
+    """dx of some positions, channel by channel: it follows the powers as far behind as its windows reach ahead."""
+    size, before, after = around(options)
+    channels, waiting = reduced(job), before + 1
+    slopes = moved(powers, waiting * line)
+    products = moved(slopes, line)
+    clear(squares, size * line)
+    clear(products, size * line)
+    for i in range(channels + after + before):
+        entering, c, d = moved(squares, i % size * line), i - after, i - after - before
+        if i < channels:
+            fill_squares(x, place(xs, b, i) + low, width, entering)
+        else:
+            clear(entering, line)
+        if c >= 0:
+            product = moved(products, c % size * line)
+            if c < channels:
+                fill_powers(squares, line, width, options, moved(powers, c % waiting * line), slopes)
+                at, beside = place(xs, b, c) + low, place(dys, b, c) + low
+                fill_products(dy, beside, x, at, width, slopes, product)
+            else:
+                clear(product, line)
+        if d >= 0:
+            own, at, beside = moved(powers, d % waiting * line), place(xs, b, d) + low, place(dys, b, d) + low
+            gradient_run(dy, beside, x, at, width, options, products, line, own)
+            deliver(own, dx, place(dxs, b, d) + low, width, job[OPTIONS + STREAMING] != 0)
 
 
 # -- Phases ----------------------------------------------------------------------------------------------------------
@@ -139,52 +210,37 @@ def gradient_run(dy, beside, x, at, width, factor, sums, powers):
 
 @Phase
 def _forward(i, arrays, numbers, job, eps):
-    """Some blocks of y."""
+    """Some lines, or pieces."""
     (x, y), options = listed(arrays, 2), numbers[0]
-    xs, ys, streaming = walk(job, X), walk(job, Y), job[OPTIONS + STREAMING] != 0
-    size, many = np.int64(options[SIZE]), blocks_per_task(job, options)
-    most = width_of(job, options) * reduced(job)
-    step = block_of(job, options, 0)[4]
-    space, low_space = np.empty(most + size * step + _BEYOND), np.empty(most + _BEYOND)
+    xs, ys, pieces, many = walk(job, X), walk(job, Y), pieces_of(job, options), blocks_per_task(job, options)
+    space, low_space, line = space_of(job, options)
     squares, powers = pointer(space), numbers_like(pointer(low_space), x)
-    for j in range(i * many, min((i + 1) * many, kept(job) * pieces_of(job, options))):
-        block = block_of(job, options, j)
-        b, low, width, runs, _ = block
-        fill_squares(x, xs, block, size // 2, (size - 1) // 2, squares)
-        fill_powers(squares, block, options, powers, nothing(powers))
-        for m in range(runs):
-            own = moved(powers, m * width)
-            scale_run(x, place(xs, b, m) + low, width, own)
-            deliver(own, y, place(ys, b, m) + low, width, streaming)
+    for j in range(i * many, min((i + 1) * many, kept(job) * pieces)):
+        b, low = j // pieces, j % pieces * _PIECE
+        if options[IN_RUN] != 0:
+            line_forward(x, xs, y, ys, job, options, b, squares, powers)
+        else:
+            width = min(_PIECE, job[COUNTS + LENGTH] - low)
+            ring_forward(x, xs, y, ys, job, options, b, low, width, squares, line, powers)
     keep(space)
     keep(low_space)
 
 
 @Phase
 def _backward(i, arrays, numbers, job, eps):
-    """Some blocks of dx: an element is in the windows of as many as are in its own, mirrored."""
+    """Some lines, or pieces."""
     (dy, x, dx), options = listed(arrays, 3), numbers[0]
-    xs, dys, dxs, streaming = walk(job, X), walk(job, BESIDE), walk(job, Y), job[OPTIONS + STREAMING] != 0
-    size, many = np.int64(options[SIZE]), blocks_per_task(job, options)
-    most = width_of(job, options) * reduced(job)
-    step = block_of(job, options, 0)[4]
-    line = most + size * step + _BEYOND
-    space, low_space = np.empty(line), np.empty(3 * line)
+    dys, xs, dxs = walk(job, BESIDE), walk(job, X), walk(job, Y)
+    pieces, many = pieces_of(job, options), blocks_per_task(job, options)
+    space, low_space, line = space_of(job, options)
     squares, powers = pointer(space), numbers_like(pointer(low_space), x)
-    slopes, products = moved(powers, line), moved(powers, 2 * line)
-    factor = -2 * options[ALPHA] * (options[BETA] + options[BETA_LOW])
-    for j in range(i * many, min((i + 1) * many, kept(job) * pieces_of(job, options))):
-        block = block_of(job, options, j)
-        b, low, width, runs, apart = block
-        fill_squares(x, xs, block, size // 2, (size - 1) // 2, squares)
-        fill_powers(squares, block, options, powers, slopes)
-        fill_products(dy, dys, x, xs, block, (size - 1) // 2, size // 2, slopes, products)
-        for k in range(0, runs * width, lanes(x)):
-            store(slopes, k, window(products, k, size, apart))
-        for m in range(runs):
-            own, at, beside = moved(powers, m * width), place(xs, b, m) + low, place(dys, b, m) + low
-            gradient_run(dy, beside, x, at, width, factor, moved(slopes, m * width), own)
-            deliver(own, dx, place(dxs, b, m) + low, width, streaming)
+    for j in range(i * many, min((i + 1) * many, kept(job) * pieces)):
+        b, low = j // pieces, j % pieces * _PIECE
+        if options[IN_RUN] != 0:
+            line_backward(dy, dys, x, xs, dx, dxs, job, options, b, squares, powers, line)
+        else:
+            width = min(_PIECE, job[COUNTS + LENGTH] - low)
+            ring_backward(dy, dys, x, xs, dx, dxs, job, options, b, low, width, squares, powers, line)
     keep(space)
     keep(low_space)
 
