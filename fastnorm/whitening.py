@@ -12,6 +12,7 @@ from ._estimator import Transformer
 from .functional._affine import Affine
 from .functional._blocks import crew, cut
 from .functional._scatter import Scatter, loader, scatter
+from .functional._whiten import new
 
 Array = NDArray[Any]
 _Self = TypeVar("_Self", bound="_Whitening")
@@ -238,7 +239,7 @@ def _principal(covariance: Array, kept: int) -> tuple[Array, Array]:
 def _mapped(x: Array, mean: Array, matrix: Array, shift: Array) -> Array:
     """(x - mean) @ matrix.T + shift."""
     blocks = cut(x, 1, 1)
-    result = np.empty((len(x), len(matrix)), x.dtype)
+    result = new(np.empty((len(x), len(matrix)), x.dtype))
     with crew(blocks, *matrix.shape) as workers:
         line = Affine(
             blocks, x.dtype, [blocks.view(x)], mean[np.newaxis], matrix[np.newaxis], shift[np.newaxis]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnorm
+from fastnorm.functional import _blocks
 from fastnorm.functional.whitening import (
     decorrelated_batch_norm,
     decorrelated_batch_norm_backward,
@@ -68,10 +69,12 @@ def test_fused_activation(norm, activation, rng):
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", NAMES)
-def test_blocks_and_threads(name, layout, rng):
-    """Many blocks, merged; large enough for several threads, which change no bit."""
+def test_blocks_and_threads(name, layout, rng, monkeypatch):
+    """Many blocks, merged; on several threads, which change no bit."""
+    monkeypatch.setattr(_blocks, "_ELEMENTS", 1 << 16)
+    monkeypatch.setattr(_blocks, "_THREADED", 0)
     norm = Whitening(name, layout, 4)
-    shape = {"NCHW": (13, 64, 30, 31), "NHWC": (13, 30, 31, 64)}[layout]
+    shape = {"NCHW": (5, 64, 30, 31), "NHWC": (5, 30, 31, 64)}[layout]
     x, dy = rng.standard_normal((2, *shape)).astype(np.float32)
     x += np.float32(5) * rng.standard_normal(
         [n if letter == "N" else 1 for n, letter in zip(shape, layout, strict=True)]
@@ -87,6 +90,14 @@ def test_blocks_and_threads(name, layout, rng):
     assert_forward(y, exact, np.float32, 4)
     wanted = norm.exact_backward(dy, x, activation="silu")
     assert_gradients(results[0][-3:], wanted, np.float32, exact[1:])
+
+
+def test_little_memory_is_kept(rng, monkeypatch):
+    monkeypatch.setattr(_blocks, "_MOST", 1 << 20)
+    for size in (100, 2000, 30000):
+        decorrelated_batch_norm(rng.standard_normal((size, 16)), 1)
+        kept = [memory.nbytes for left in _blocks._left.values() for memory in left]
+        assert sum(kept) <= 1 << 20
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from .._floats import DType
 from ._blocks import Blocks, Crew, Index, Space
 from ._products import multiply
 from .batch import batch_norm, batch_norm_backward
@@ -25,7 +26,7 @@ class Affine:
     def __init__(
         self,
         blocks: Blocks,
-        dtype: DTypeLike,
+        dtype: DType,
         sources: Sequence[Array],  # views (groups, channels of a group, *positions)
         mean: Array,  # (groups, channels of all sources)
         matrix: Array,  # (groups, channels of the result, channels of all sources)

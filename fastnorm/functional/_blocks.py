@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from itertools import pairwise, product
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from .._floats import DType
 from .._layout import Ints
 from .._threads import SERIAL_ELEMENTS, Map, team
 from ._products import fits_own_thread
@@ -21,16 +21,16 @@ Array = NDArray[Any]
 Index = tuple[Any, ...]  # of a block, in a view of (groups, channels of a group, *positions)
 _Result = TypeVar("_Result")
 
-# A block stays in a second-level cache of 1 MiB, and is a whole sample where that is no larger: a part of it, in many short
-# runs of memory, took twice as long to read. It is no more than an eighth of a small array, for it takes time to get the
-# memory, too. With fewer positions than these, arithmetic on matrices of channels × channels would count beside products.
-_ELEMENTS, _OF_ALL, _POSITIONS = 1 << 18, 8, 1024
+# A block stays in a cache, and is a whole sample where that is no larger than 2 MiB: parts of samples, in many short runs of
+# memory, took half as long again. It is no more than a quarter of a small array. With fewer positions than these, arithmetic
+# on matrices of channels × channels would count beside products.
+_ELEMENTS, _OF_ALL, _POSITIONS = 1 << 19, 4, 1024
 # Runs of blocks, each added up in order and then merged in order: the bits do not depend on the number of threads.
 _RUNS = 16
 # Elements of float32 in a line of the cache.
 _LINE = 16
-# Threads are started for no fewer elements: that takes 0.1 ms.
-_THREADED = 32 * SERIAL_ELEMENTS
+# Fewer elements than these are done sooner on one thread: threads of Python wait for each other between NumPy's calls.
+_THREADED = 128 * SERIAL_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Blocks:
         channels, *positions = array.transpose(self.axes).shape
         return array.transpose(self.axes).reshape(self.groups, channels // self.groups, *positions)
 
-    def matrices(self, values: Array, dtype: DTypeLike) -> Array:
+    def matrices(self, values: Array, dtype: DType) -> Array:
         """(groups, rows, columns) as products with blocks go best: a block of rows is multiplied from the right."""
         with np.errstate(all="ignore"):
             if self.rows:
@@ -82,9 +82,9 @@ def _indices(lengths: Sequence[int], most: int) -> Iterator[Index]:
 
 
 class Space:
-    """Working memory of a thread: buffers of one dtype, (groups, channels of a group, positions)."""
+    """Working memory of a run of blocks: buffers of one dtype, (groups, channels of a group, positions)."""
 
-    def __init__(self, blocks: Blocks, dtype: DTypeLike) -> None:
+    def __init__(self, blocks: Blocks, dtype: DType) -> None:
         self._blocks, self._dtype = blocks, dtype
         self._memory: dict[tuple[str, int], Array] = {}
 
@@ -97,12 +97,19 @@ class Space:
         lines, positions = self._blocks.groups * channels, math.prod(block.shape[2:])
         key = name, channels
         if key not in self._memory:
-            self._memory[key] = np.empty(lines * (self._blocks.largest + 2 * _LINE), self._dtype)
+            self._memory[key] = _taken(lines * (self._blocks.largest + 2 * _LINE), self._dtype)
         memory = self._memory[key]
         if self._blocks.rows:
             return memory[: lines * positions].reshape(positions, -1, channels).transpose(1, 2, 0)
         run = _LINE * (math.ceil(positions / _LINE) | 1) if apart else positions
         return memory[: lines * run].reshape(-1, channels, run)[..., :positions]
+
+    def leave(self) -> None:
+        """Give the memory to whoever comes next."""
+        for memory in self._memory.values():
+            _left.setdefault((memory.size, memory.dtype), []).append(memory)
+        while sum(memory.nbytes for left in list(_left.values()) for memory in list(left)) > _MOST:
+            _left.pop(next(iter(list(_left)), (0, self._dtype)), None)
 
     def stored(self, buffer: Array) -> tuple[Array, int]:
         """A buffer, unless its channels are apart, as a matrix in C order, and the axis of its positions."""
@@ -111,25 +118,35 @@ class Space:
         return buffer.reshape(-1, buffer.shape[2]), 1
 
 
+# Memory that was in use has its pages: to get new ones took as long as to read x. At most so many bytes are left unused.
+_left: dict[tuple[int, DType], list[Array]] = {}
+_MOST = 64 << 20
+
+
+def _taken(size: int, dtype: DType) -> Array:
+    try:
+        return _left[size, dtype].pop()
+    except (KeyError, IndexError):
+        return np.empty(size, dtype)
+
+
 class Crew:
-    """Threads that work on blocks, and their memory."""
+    """Threads that work on blocks."""
 
     def __init__(self, blocks: Blocks, each: Map) -> None:
         self._blocks, self._each = blocks, each
-        self._idle: defaultdict[Any, list[Space]] = defaultdict(list)
 
-    def over(self, dtype: DTypeLike, work: Callable[[Sequence[Index], Space], _Result]) -> list[_Result]:
+    def over(self, dtype: DType, work: Callable[[Sequence[Index], Space], _Result]) -> list[_Result]:
         """What `work` makes of each run of blocks; like kernels it says nothing of overflow and NaN."""
-        indices, idle = self._blocks.indices, self._idle[dtype]
 
         def work_on(run: Sequence[Index]) -> _Result:
-            # Memory that was in use has its pages: new ones took as long as to read x.
-            space = idle.pop() if idle else Space(self._blocks, dtype)
+            space = Space(self._blocks, dtype)
             with np.errstate(all="ignore"):
                 result = work(run, space)
-            idle.append(space)
+            space.leave()
             return result
 
+        indices = self._blocks.indices
         count = min(_RUNS, len(indices))
         ends = [len(indices) * i // count for i in range(count + 1)]
         return self._each(work_on, [indices[a:b] for a, b in pairwise(ends)])

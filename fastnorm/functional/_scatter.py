@@ -8,8 +8,9 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from .._floats import DType
 from ._blocks import Crew, Index, Space
 from ._products import fits_own_thread, multiply_out
 from .layer import layer_norm
@@ -55,7 +56,7 @@ def loader(view: Array) -> Load:
     return load
 
 
-def scatter(crew: Crew, dtype: DTypeLike, load: Load, load_other: Load | None = None) -> Scatter:
+def scatter(crew: Crew, dtype: DType, load: Load, load_other: Load | None = None) -> Scatter:
     """The scatter of a against b, or against itself, with products in `dtype`."""
 
     def of_run(run: Sequence[Index], space: Space) -> Scatter:
