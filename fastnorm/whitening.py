@@ -11,8 +11,8 @@ from . import _checks
 from ._estimator import Transformer
 from .functional._affine import Affine
 from .functional._blocks import crew, cut
+from .functional._results import new
 from .functional._scatter import Scatter, loader, scatter
-from .functional._whiten import new
 
 Array = NDArray[Any]
 _Self = TypeVar("_Self", bound="_Whitening")

@@ -83,8 +83,6 @@ def test_each_sample_as_if_it_were_alone(name, layout, dtype, activation, kind, 
 def test_batch_norm_is_that_of_all_valid_positions(layout, dtype, activation, rng):
     x, dy, weight, bias = _padded(layout, dtype, rng)
     kept = [i for i in range(7) if LENGTHS[i]]
-    # In the order of the pack, by lengths: the order of a sum decides its last bits.
-    kept.sort(key=lambda i: LENGTHS[i])
     parts = [[_positions(a, layout, i)[: LENGTHS[i]] for i in kept] for a in (x, dy)]
     flat, flat_dy = (np.ascontiguousarray(np.concatenate(p)) for p in parts)
     if layout == "NCL":
@@ -252,6 +250,31 @@ def test_packed_sequences(channels_last, rng):
             one[1], one[0], *statistics, weight, bias, layout=own_layout
         )
         assert np.array_equal(mine_dx, gradients.dx[0])
+
+
+@pytest.mark.parametrize("name", OF_SAMPLES)
+@pytest.mark.parametrize("layout", ["NCL", "NLC"])
+def test_a_long_sample_among_short_ones(layout, name, rng):
+    """It takes all threads by itself, the others a thread each; which one is which changes no bit."""
+    lengths = np.array([700, 9001, 0, 1, 5000, 64])
+    shape = (6, 6, 9001) if layout == "NCL" else (6, 9001, 6)
+    x, dy = rng.standard_normal((2, *shape), np.float32)
+    function, backward = getattr(fastnorm, name), getattr(fastnorm, f"{name}_backward")
+    extra, options = OF_SAMPLES[name], {"layout": layout}
+    found = []
+    for threads in (1, min(2, fastnorm.get_num_threads())):
+        with fastnorm.num_threads(threads):
+            y, *statistics = function(x, *extra, **options, lengths=lengths, return_stats=True)
+            gradients = backward(dy, x, *extra, *statistics, **options, lengths=lengths)
+            found.append((y, *statistics, *gradients))
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+    for sample in (1, 3, 5):
+        length = lengths[sample]
+        own = np.ascontiguousarray(_positions(x, layout, sample)[:length].T)[np.newaxis]
+        if layout == "NLC":
+            own = np.ascontiguousarray(own.swapaxes(1, 2))
+        expected = function(own, *extra, **options)
+        assert np.array_equal(_positions(y, layout, sample)[:length], _positions(expected, layout, 0))
 
 
 def test_running_statistics_of_instances(rng):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._floats import computed
 from .._layout import elements
+from ..kernels.activations import CODES
 from . import _grid
+from ._each import APPLY, BACKWARD, FORWARD, GRADIENT, Each, Laid, both
 from ._grid import Moments, Sums
 from ._ragged import Ragged, padded
 
@@ -20,11 +22,11 @@ Pair = tuple[Array | None, Array | None]
 _PAIRS = _grid.PER_SAMPLE_AND_CHANNEL
 
 
-def places(x: Array, layout: str | None, mask: Any, lengths: Any) -> Whole | Blocks:
+def places(x: Array, layout: str | None, mask: Any, lengths: Any) -> Whole | Parts:
     """Those of x that are valid."""
     if mask is None and lengths is None:
         return Whole(x, layout)
-    return Blocks(x, padded(x, layout, mask, lengths))
+    return Parts(x, padded(x, layout, mask, lengths))
 
 
 class Whole:
@@ -64,25 +66,32 @@ class Whole:
         )
 
 
-class Blocks:
-    """Some are padding: the steps are taken block by block, over samples of equal lengths."""
+class Parts:
+    """Some are padding: each sample has its own."""
 
     def __init__(self, x: Array, ragged: Ragged) -> None:
-        self._x, self._ragged, self._packed = x, ragged, ragged.pack(x)
+        self._x, self._ragged, self._laid = x, ragged, ragged.laid(x)
         self.counts = ragged.counts
+        self._shape = len(ragged.counts), ragged.channels
 
-    def _views(self, *packs: Array) -> Iterator[tuple[Array, list[Array]]]:
-        for block in self._ragged.blocks():
-            yield block.samples, [self._ragged.view(pack, block) for pack in (self._packed, *packs)]
+    def _each(self, result: Laid, activation: Any, *beside: Laid) -> Each:
+        code = _checks.activation(activation, CODES)
+        arrays = self._laid, result, *beside
+        # Forward calls don't ask whether statistics are x's own.
+        return Each(_PAIRS, "NLC", self._ragged, arrays, code, constant=True)
+
+    def _pair(self, pair: Pair) -> tuple[Array | None, Array | None]:
+        dtype = computed(self._x.dtype)
+        return both(*(None if p is None else np.ascontiguousarray(p, dtype) for p in pair))
 
     def moments(self) -> Moments:
         """Those of every sample and channel; 0 where no position is valid."""
-        found = Moments(*np.zeros((3, len(self.counts), self._ragged.channels)))
-        for samples, (view,) in self._views():
-            own = _grid.moments(_PAIRS, self._ragged.of_block, view)
-            for statistic, of_block in zip(found, own, strict=True):
-                statistic[samples] = of_block
-        return found
+        each = self._each(self._laid, None)
+        lines = each.lines(self._shape[1], 3)
+        each.run(FORWARD, [self._laid], [lines])
+        mean, variance, tail = np.zeros((3, *self._shape))
+        each.read(lines, (mean, variance, tail))
+        return Moments(mean, tail, variance)
 
     def apply(
         self,
@@ -93,35 +102,31 @@ class Blocks:
         out: Array | None,
         keep_padding: bool,
     ) -> Array:
-        for samples, (view,) in self._views():
-            own, layout = Moments(*(s[samples] for s in statistics)), self._ragged.of_block
-            _grid.apply(
-                _PAIRS, layout, view, own, *_of(pair, samples), eps=eps, activation=activation, out=view
-            )
-        return self._ragged.restored(self._packed, self._x, out, keep_padding)
+        target = self._ragged.target(self._x, out, keep_padding)
+        arrays = [self._laid, target.laid, *self._pair(pair)]
+        each = self._each(target.laid, activation)
+        numbers = [
+            np.concatenate([statistics.mean, statistics.tail], axis=1),
+            each.written(statistics.variance),
+        ]
+        each.run(APPLY, arrays, numbers, eps, (0, self._shape[1]))
+        return self._ragged.finished(target, keep_padding)
 
     def sums(self, dy: Array, mean: Array, rstd: Array, pair: Pair, activation: Any) -> Sums:
-        found = Sums(*np.zeros((2, *mean.shape)))
-        layout = self._ragged.of_block
-        for samples, (x, g) in self._views(self._ragged.pack(dy)):
-            statistics = mean[samples], rstd[samples]
-            own = _grid.sums(_PAIRS, layout, g, x, *statistics, *_of(pair, samples), activation=activation)
-            for total, of_block in zip(found, own, strict=True):
-                total[samples] = of_block
-        return found
+        beside, found = self._ragged.laid(dy), np.zeros((self._shape[0], 2 * self._shape[1]))
+        arrays = [beside, self._laid, None, *self._pair(pair)]
+        each = self._each(self._laid, activation, beside)
+        each.run(
+            BACKWARD, arrays, [each.written(mean), each.written(rstd), found], gradients=(1, self._shape[1])
+        )
+        of_product, of_g = np.split(found, 2, axis=1)
+        return Sums(of_g, of_product)
 
     def gradient(
         self, dy: Array, mean: Array, rstd: Array, terms: tuple[Array, ...], pair: Pair, activation: Any
     ) -> Array:
-        layout, packed = self._ragged.of_block, self._ragged.pack(dy)
-        for samples, (x, g) in self._views(packed):
-            a, b, c = (t[samples] for t in terms)
-            statistics = mean[samples], rstd[samples]
-            own = _of(pair, samples)
-            g[...] = _grid.gradient(_PAIRS, layout, g, x, *statistics, (a, b, c), *own, activation=activation)
-        return self._ragged.restored(packed, self._x)
-
-
-def _of(pair: Pair, samples: Array) -> Pair:
-    weight, bias = (None if p is None else p[samples] for p in pair)
-    return weight, bias
+        beside, target = self._ragged.laid(dy), self._ragged.target(self._x)
+        arrays = [beside, self._laid, target.laid, *self._pair(pair)]
+        each = self._each(target.laid, activation, beside)
+        each.run(GRADIENT, arrays, [each.written(mean), each.written(rstd), np.concatenate(terms, axis=1)])
+        return self._ragged.finished(target)

@@ -1,30 +1,34 @@
-"""Samples of unequal lengths: their valid positions packed, so that those of one length are a dense array.
-
-Padding is never read. The samples lie in the pack by their lengths, the shortest first; a block of equal ones is a view of
-it, and goes through the same kernels as any other array.
-"""
+"""Samples of unequal lengths: where their valid positions lie, in an array or packed. Padding is never read."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._layout import element_strides, walkable
+from .._threads import Map, get_num_threads, team
+from ._arrange import separate
+from ._each import Laid
+from ._results import new
 
 Array = NDArray[Any]
 
+# Copies of fewer bytes are made by one thread.
+_SERIAL_BYTES = 4 << 20
 
-class Block(NamedTuple):
-    """Samples with as many valid positions each, and where they begin and end in the pack."""
 
-    samples: Array
-    first: int
-    last: int
-    length: int
+class Target(NamedTuple):
+    """Where a result is to be written: its array, and its samples in it or in a pack."""
+
+    result: Array
+    laid: Laid
+    pack: Array | None
 
 
 class Ragged(ABC):
@@ -33,11 +37,14 @@ class Ragged(ABC):
     counts: Array  # of each sample
     channels: int
     channels_last: bool  # in memory, of the array as of a pack
+    _joined: bool = (
+        False  # are positions of neighbouring channels one run, where a sample is an array of its own?
+    )
+    _in_runs: bool  # do the positions of each sample touch?
 
-    def _sort(self, counts: Array) -> None:
+    def _count(self, counts: Array) -> None:
         self.counts = counts
-        self._order = np.argsort(counts, kind="stable")
-        self._ends = np.concatenate([[0], np.cumsum(counts[self._order])])
+        self._ends = np.concatenate([[0], np.cumsum(counts)])
 
     @property
     def total(self) -> int:
@@ -49,76 +56,97 @@ class Ragged(ABC):
         """The layout of a pack: a sample for every position."""
         return "NC" if self.channels_last else "CN"
 
-    @property
-    def of_block(self) -> str:
-        """The layout of a block."""
-        return "NLC" if self.channels_last else "NCL"
+    # -- Packs ------------------------------------------------------------------------------------------------------
 
-    def blocks(self) -> Iterator[Block]:
-        """All samples that have a position, in blocks of equal lengths."""
-        counts = self.counts[self._order]
-        begins = np.flatnonzero(np.diff(counts, prepend=0))
-        ends = np.append(begins[1:], len(counts))[: len(begins)]
-        for begin, end in zip(begins, ends, strict=True):
-            first, last = int(self._ends[begin]), int(self._ends[end])
-            yield Block(self._order[begin:end], first, last, int(counts[begin]))
-
-    def view(self, packed: Array, block: Block) -> Array:
-        """A block of a pack, in the layout `of_block`."""
-        if self.channels_last:
-            return packed[block.first : block.last].reshape(-1, block.length, self.channels)
-        first, last = block.first * self.channels, block.last * self.channels
-        return packed[first:last].reshape(-1, self.channels, block.length)
+    def pack(self, x: Array) -> Array:
+        """A copy of the positions of all samples, one after the other: (positions, C), or (C, positions)."""
+        packed = self._room(x)
+        view = self._canonical(x)
+        with _team(packed) as each:
+            each(lambda one: np.copyto(one[1], self._own(view, one[0])), self._parts(packed))
+        return packed
 
     def restored(
         self, packed: Array, x: Array, out: Array | None = None, keep_padding: bool = False
     ) -> Array:
         """A pack as an array like x; padding is 0, or to be kept as `out`, or x, has it."""
-        if keep_padding:
-            result = x.copy(order="K") if out is None else out
-        else:
-            result = np.empty_like(x) if out is None else out
-            if self.total * self.channels < x.size:
-                result[...] = 0
+        result = _result(x, out, keep_padding)
         self._unpack(packed, result)
+        if not keep_padding:
+            self._clear_padding(result)
         return result
 
-    def pack(self, x: Array, together: bool = False) -> Array:
-        """A copy of the positions of all samples: (positions, C) where x has its channels innermost.
-
-        Where not, (C, positions) of each sample on its own, one after the other in memory, or of all `together`.
-        """
-        view = self._canonical(x)
-        if self.channels_last:
-            return np.take(view.reshape(-1, self.channels), self._places(), axis=0)
-        packed = np.empty((self.channels, self.total) if together else self.channels * self.total, x.dtype)
-        for sample, part in self._parts(packed):
-            own, chosen = self._own(view, sample)
-            part[...] = own[:, chosen]
-        return packed
+    def _room(self, x: Array) -> Array:
+        shape: tuple[int, ...] = (self.total, self.channels)
+        if not self.channels_last:
+            shape = (self.total * self.channels,) if self._joined else shape[::-1]
+        return new(x, shape)
 
     def _unpack(self, packed: Array, result: Array) -> None:
         """Write them to an array like x, and leave the others."""
         view = self._canonical(result)
-        if self.channels_last:
-            view = view.reshape(-1, self.channels)
-            view[self._places()] = packed
-        else:
-            for sample, part in self._parts(packed):
-                own, chosen = self._own(view, sample)
-                own[:, chosen] = part
+        with _team(packed) as each:
+            each(lambda one: self._write(view, *one), self._parts(packed))
         if not np.may_share_memory(view, result):
             self._put_back(view, result)
 
     def _parts(self, packed: Array) -> Iterator[tuple[int, Array]]:
-        """Every sample that has a position, and its own (C, positions) of a pack."""
-        for i, sample in enumerate(self._order):
-            first, last = int(self._ends[i]), int(self._ends[i + 1])
-            if packed.ndim == 2:
-                yield int(sample), packed[:, first:last]
-            elif last > first:
-                flat = packed[first * self.channels : last * self.channels]
-                yield int(sample), flat.reshape(self.channels, last - first)
+        """Every sample that has a position, and its part of a pack."""
+        for sample in np.flatnonzero(self.counts):
+            first, last = int(self._ends[sample]), int(self._ends[sample + 1])
+            if packed.ndim == 1:
+                own = packed[first * self.channels : last * self.channels].reshape(self.channels, -1)
+            else:
+                own = packed[first:last] if self.channels_last else packed[:, first:last]
+            yield int(sample), own
+
+    # -- Samples in place, or in a pack -----------------------------------------------------------------------------
+
+    def laid(self, x: Array) -> Laid:
+        """The samples of x where they are, or in a pack where they can't be walked so."""
+        found = self._in_place(x)
+        return self._packed(self.pack(x)) if found is None else found
+
+    def target(self, x: Array, out: Array | None = None, keep_padding: bool = False) -> Target:
+        """Where to write a result like x, or `out`."""
+        result = _result(x, out, keep_padding)
+        found = self._in_place(result) if out is None or separate([x], [out]) else None
+        if found is not None:
+            return Target(result, found, None)
+        pack = self._room(x)
+        return Target(result, self._packed(pack), pack)
+
+    def finished(self, target: Target, keep_padding: bool = False) -> Array:
+        """The result, once its samples have been written."""
+        if target.pack is not None:
+            self._unpack(target.pack, target.result)
+        if not keep_padding:
+            self._clear_padding(target.result)
+        return target.result
+
+    def _in_place(self, x: Array) -> Laid | None:
+        view = self._canonical(x)
+        if (
+            (self._joined and not self.channels_last)
+            or not self._in_runs
+            or not walkable(x)
+            or not np.may_share_memory(view, x)
+        ):
+            return None
+        strides = element_strides(view)
+        position, channel = strides[-2:] if self.channels_last else strides[:-3:-1]
+        innermost = channel if self.channels_last else position
+        if min(strides) < 1 or innermost != 1 or not x.dtype.isnative:
+            return None
+        return Laid(view, self._starts(strides[0], position), (position, channel))
+
+    def _packed(self, pack: Array) -> Laid:
+        if pack.ndim == 1:
+            return Laid(pack, self._ends[:-1] * self.channels, (1, None))
+        position, channel = element_strides(pack if self.channels_last else pack.T)
+        return Laid(pack, self._ends[:-1] * position, (position, channel))
+
+    # -- What an array with padding and one of sequences answer in their own ways -----------------------------------
 
     @abstractmethod
     def _canonical(self, x: Array) -> Array:
@@ -129,26 +157,50 @@ class Ragged(ABC):
         """What was written to such a copy."""
 
     @abstractmethod
-    def _places(self) -> Array:
-        """Where the positions of a pack lie among all of x."""
+    def _starts(self, of_sample: int, of_position: int) -> Array:
+        """Where the samples begin, by the strides of a canonical view."""
 
     @abstractmethod
-    def _own(self, view: Array, sample: int) -> tuple[Array, Any]:
-        """(C, positions) of which a sample has some, and which."""
+    def _own(self, view: Array, sample: int) -> Array:
+        """The positions of a sample."""
+
+    @abstractmethod
+    def _write(self, view: Array, sample: int, part: Array) -> None:
+        """Write them."""
+
+    @abstractmethod
+    def _clear_padding(self, x: Array) -> None:
+        """Write 0 to all others."""
+
+
+def _result(x: Array, out: Array | None, keep_padding: bool) -> Array:
+    if out is not None:
+        return out
+    return x.copy(order="K") if keep_padding else new(x)
+
+
+def _team(packed: Array) -> AbstractContextManager[Map]:
+    """The threads to copy a pack with: to begin another takes 0.1 ms."""
+    return team(get_num_threads() if packed.nbytes > _SERIAL_BYTES else 1)
 
 
 class Padded(Ragged):
     """Samples in an array of as many positions as the longest has, or with gaps."""
 
-    def __init__(self, x: Array, layout: str | None, valid: Array) -> None:
-        """valid: (N, positions), whose order is that of the axes."""
+    def __init__(self, x: Array, layout: str | None, valid: Array, joined: bool) -> None:
+        """valid: (N, positions), whose order is that of the axes; `joined`: do channels share statistics?"""
+        self._joined = joined
         self._sample, self._channel = _checks.layout(layout, x.ndim)
         self._spatial = tuple(i for i in range(x.ndim) if i not in (self._sample, self._channel))
         strides = [abs(x.strides[i]) for i in self._spatial if x.shape[i] > 1]
         self.channels_last = abs(x.strides[self._channel]) < min(strides, default=np.inf)
         self.channels = x.shape[self._channel]
         self._shape, self._valid = x.shape, valid
-        self._sort(np.count_nonzero(valid, 1))
+        self._count(np.count_nonzero(valid, 1))
+        some = valid.shape[1] > 0
+        self._begins = np.argmax(valid, 1) if some else np.zeros(len(valid), np.int64)
+        last = valid.shape[1] - np.argmax(valid[:, ::-1], 1) if some else self._begins
+        self._in_runs = bool(np.all((last - self._begins == self.counts) | (self.counts == 0)))
 
     def padding(self) -> Array:
         """Where padding is, to be broadcast over the channels."""
@@ -173,21 +225,45 @@ class Padded(Ragged):
         ordered = self._ordered(x)
         ordered[...] = view.reshape(ordered.shape)
 
-    def _places(self) -> Array:
-        rows, positions = np.nonzero(self._valid[self._order])
-        places: Array = self._order[rows] * self._valid.shape[1] + positions
-        return places
+    def _starts(self, of_sample: int, of_position: int) -> Array:
+        starts: Array = np.arange(len(self.counts)) * of_sample + self._begins * of_position
+        return starts
 
-    def _own(self, view: Array, sample: int) -> tuple[Array, Any]:
-        found = np.flatnonzero(self._valid[sample])
+    def _chosen(self, sample: int) -> Any:
         # A slice where they touch, for it is copied in runs.
-        if found.size and found[-1] - found[0] + 1 == found.size:
-            return view[sample], slice(found[0], found[-1] + 1)
-        return view[sample], found
+        if not self._in_runs:
+            return np.flatnonzero(self._valid[sample])
+        return slice(self._begins[sample], self._begins[sample] + self.counts[sample])
+
+    def _own(self, view: Array, sample: int) -> Array:
+        chosen = self._chosen(sample)
+        own: Array = view[sample, chosen] if self.channels_last else view[sample][:, chosen]
+        return own
+
+    def _write(self, view: Array, sample: int, part: Array) -> None:
+        if self.channels_last:
+            view[sample, self._chosen(sample)] = part
+        else:
+            view[sample][:, self._chosen(sample)] = part
+
+    def _clear_padding(self, x: Array) -> None:
+        if self.total * self.channels == x.size:
+            return
+        ordered = self._ordered(x)
+        if not self._in_runs or len(self._spatial) != 1:
+            np.copyto(x, np.zeros((), x.dtype), where=self.padding())
+            return
+        positions = ordered if self.channels_last else ordered.swapaxes(1, 2)
+        ends = np.where(self.counts > 0, self._begins + self.counts, 0)
+        for own, begin, end in zip(positions, self._begins, ends, strict=True):
+            own[:begin] = 0
+            own[end:] = 0
 
 
 class Sequences(Ragged):
     """Sequences one after the other along the first axis of their layout, without padding."""
+
+    _in_runs = True
 
     def __init__(self, x: Array, layout: str | None, cu_seqlens: Any) -> None:
         if x.ndim != 2:
@@ -197,7 +273,7 @@ class Sequences(Ragged):
         self.channels_last = abs(x.strides[channel]) <= abs(x.strides[self._position])
         self.channels = x.shape[channel]
         self._offsets = offsets
-        self._sort(np.diff(offsets))
+        self._count(np.diff(offsets))
 
     def _canonical(self, x: Array) -> Array:
         return np.moveaxis(x, self._position, 0 if self.channels_last else 1)
@@ -205,17 +281,24 @@ class Sequences(Ragged):
     def _put_back(self, view: Array, x: Array) -> None:
         raise AssertionError("two axes in another order are a view")
 
-    def _places(self) -> Array:
-        starts = np.repeat(self._offsets[self._order] - self._ends[:-1], self.counts[self._order])
-        places: Array = starts + np.arange(self.total)
-        return places
+    def _starts(self, of_sample: int, of_position: int) -> Array:
+        starts: Array = self._offsets[:-1] * of_position
+        return starts
 
-    def _own(self, view: Array, sample: int) -> tuple[Array, Any]:
-        return view, slice(self._offsets[sample], self._offsets[sample + 1])
+    def _own(self, view: Array, sample: int) -> Array:
+        own = slice(self._offsets[sample], self._offsets[sample + 1])
+        found: Array = view[own] if self.channels_last else view[:, own]
+        return found
+
+    def _write(self, view: Array, sample: int, part: Array) -> None:
+        self._own(view, sample)[...] = part
+
+    def _clear_padding(self, x: Array) -> None:
+        pass
 
 
-def padded(x: Array, layout: str | None, mask: Any, lengths: Any) -> Padded:
-    """The valid positions of x, from a mask or from lengths."""
+def padded(x: Array, layout: str | None, mask: Any, lengths: Any, *, joined: bool = False) -> Padded:
+    """The valid positions of x, from a mask or from lengths; `joined`: do channels share statistics?"""
     sample, channel = _checks.layout(layout, x.ndim)
     without = tuple(length for i, length in enumerate(x.shape) if i != channel)
     if mask is not None and lengths is not None:
@@ -223,7 +306,7 @@ def padded(x: Array, layout: str | None, mask: Any, lengths: Any) -> Padded:
     if mask is not None:
         whole = np.broadcast_to(_checks.mask(mask, without, "the shape of x without its channels"), without)
         valid = np.moveaxis(whole, sample - (channel < sample), 0).reshape(x.shape[sample], -1)
-        return Padded(x, layout, valid)
+        return Padded(x, layout, valid, joined)
     if x.ndim != 3:
         raise ValueError(
             f"lengths is given, expected x with one axis beside samples and channels, as NLC and NCL have: x has {x.ndim} "
@@ -231,4 +314,4 @@ def padded(x: Array, layout: str | None, mask: Any, lengths: Any) -> Padded:
         )
     count = x.shape[3 - sample - channel]
     valid = np.arange(count) < _checks.lengths(lengths, x.shape[sample], count)[:, np.newaxis]
-    return Padded(x, layout, valid)
+    return Padded(x, layout, valid, joined)

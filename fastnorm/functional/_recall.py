@@ -94,11 +94,9 @@ def new_call(
     `given` is the dtype of statistics that the caller gives, `gradients` the lines of parameters' gradients and their size,
     `centred` what the norm says.
     """
-    job = plan.job.copy()
     own, dtype = held(x.dtype), computed(x.dtype)
-    job[PHASES : PHASES + len(kernel.phases)] = [phase.address(own, given) for phase in kernel.phases]
-    job[OPTIONS + GRADIENTS], job[OPTIONS + PARAMETERS] = gradients
-    job[UNCENTRED] = not centred
+    job = plan.job.copy()
+    complete(job, kernel, own, given, gradients, centred)
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel
@@ -130,6 +128,16 @@ def new_call(
             _calls.clear()
         _calls[key] = call
     return call
+
+
+def complete(
+    jobs: Array, kernel: Kernel, own: DType, given: DType, gradients: tuple[int, int], centred: bool
+) -> None:
+    """Write into a plan's job, or several, what a kernel is to know beside it; own: x's dtype as the kernels hold it."""
+    addresses = [phase.address(own, given) for phase in kernel.phases]
+    jobs[..., PHASES : PHASES + len(addresses)] = addresses
+    jobs[..., OPTIONS + GRADIENTS], jobs[..., OPTIONS + PARAMETERS] = gradients
+    jobs[..., UNCENTRED] = not centred
 
 
 def _flipped(ordered: Callable[[Array], Array], parameter: Array) -> Array:

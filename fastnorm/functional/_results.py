@@ -35,6 +35,13 @@ def maker(like: Array) -> Callable[[Array], Array]:
     return partial(_reused, like.shape, like.dtype, like.strides, like.nbytes)
 
 
+def new(x: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """An array like x, or with x's dtype and another shape, in memory that has been in use where it is large."""
+    like: Array = np.empty_like(x, shape=shape)
+    make = maker(like)
+    return like if make is np.empty_like else make(x)
+
+
 def _reused(shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], size: int, x: Array) -> Array:
     memory = _left.pop(size, None)
     if memory is None:

@@ -1,4 +1,4 @@
-"""Layer norm where some rows are padding: the others are packed, normalized as one array, and put back."""
+"""Layer norm where some rows are padding: no other reads them. Backward, the others are packed, for the sums over rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .._floats import FLOAT64
 from ..kernels.activations import CODES
 from ._backward import Gradients, backward
 from ._forward import normalize
+from ._results import new
 from ._roles import LAYER
 
 Array = NDArray[Any]
@@ -54,17 +55,17 @@ class ValidRows:
         out = _checks.result(out, "out", x)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean, rstd = np.zeros(self._rows), np.full(self._rows, 1 / np.sqrt(np.float64(added)))
-        packed = self._packed(x)
-        axes = self._axes_of_pack
-        _, found = normalize(LAYER, axes, packed, weight, bias, added, activation, packed, True)
+        # Every row by itself: those of padding, whatever is in them, change no other.
+        target = None if keep_padding else out
+        y, found = normalize(LAYER, self._axes, x, weight, bias, added, activation, target, True)
         assert found is not None, "they were wanted"
-        mean[self._valid], rstd[self._valid] = found.mean, found.rstd
+        np.copyto(mean, found.mean, where=self._valid)
+        np.copyto(rstd, found.rstd, where=self._valid)
         if keep_padding:
-            y = x.copy(order="K") if out is None else out
-        else:
-            y = np.empty_like(x) if out is None else out
-            y[...] = 0
-        self._restore(packed, y)
+            result = x.copy(order="K") if out is None else out
+            np.copyto(result, y, where=np.expand_dims(self._valid, self._axes))
+            return result, mean, rstd
+        self._put(np.zeros((), y.dtype), y, ~self._valid)
         return y, mean, rstd
 
     def backward(
@@ -79,9 +80,9 @@ class ValidRows:
         found = backward(LAYER, self._axes_of_pack, gradients, own, m, r, weight, bias, activation, needs)
         if found.dx is None:
             return found
-        dx = np.empty_like(x)
-        dx[...] = 0
-        self._restore(found.dx, dx)
+        dx = new(x)
+        self._put(np.zeros((), x.dtype), dx, ~self._valid)
+        self._put(found.dx, dx, self._valid)
         return found._replace(dx=dx)
 
     @property
@@ -97,8 +98,9 @@ class ValidRows:
         flat = x.transpose(*self._axes, *self._kept).reshape(*lengths, -1)
         return np.ascontiguousarray(np.take(flat, places, axis=-1))
 
-    def _restore(self, packed: Array, result: Array) -> None:
+    def _put(self, values: Array, result: Array, rows: Array) -> None:
+        """Write to some rows of a result."""
         if self._outermost:
-            result.transpose(*self._kept, *self._axes)[self._valid] = packed
+            result.transpose(*self._kept, *self._axes)[rows] = values
         else:
-            result.transpose(*self._axes, *self._kept)[..., self._valid] = packed
+            result.transpose(*self._axes, *self._kept)[..., rows] = values

@@ -14,7 +14,7 @@ from .._layout import Ints
 from ..kernels.activations import CODES
 from ._affine import Affine
 from ._blocks import Blocks, crew, cut
-from ._results import maker
+from ._results import new
 from ._roles import BATCH
 from ._running import checked_pair, move
 from ._scatter import loader, scatter
@@ -141,11 +141,6 @@ def _target(x: Array, out: Array | None) -> Array:
         if same or not _checks.overlap(out, x):
             return out
     return new(x)
-
-
-def new(x: Array) -> Array:
-    """An array like x, in memory that has been in use where it is large."""
-    return maker(np.empty_like(x))(x)
 
 
 def map_of(

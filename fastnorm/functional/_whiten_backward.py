@@ -14,8 +14,9 @@ from ..kernels.activations import CODES
 from ._affine import Affine, activation_backward
 from ._backward import Gradients
 from ._blocks import Blocks, Index, Space, crew
+from ._results import new
 from ._scatter import Load, Scatter, loader, scatter
-from ._whiten import grouped, map_of, new
+from ._whiten import grouped, map_of
 
 Array = NDArray[Any]
 

@@ -134,7 +134,7 @@ def _with_padding(
     keep_padding: bool,
 ) -> Any:
     """`batch_norm` of the valid positions."""
-    call = Call(BATCH, layout, x, weight, bias, activation)
+    call = Call(BATCH, layout, x, weight, bias, activation, out)
     valid = padded(call.x, layout, mask, lengths)
     if not training and (running_mean is not None or running_var is not None):
         before = (
@@ -144,7 +144,7 @@ def _with_padding(
         y = without_padding(y, before, valid, keep_padding)
         return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
-    y, found = normalize_batch(call, valid, eps, out, keep_padding, update, BATCH_IN_TRAINING)
+    y, found = normalize_batch(call, valid, eps, keep_padding, update, BATCH_IN_TRAINING)
     return (y, found.mean, found.rstd) if return_stats else y
 
 

@@ -11,7 +11,7 @@ from .._floats import FLOAT64
 from .._layout import Ints, Roles, elements
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
-from ._results import maker
+from ._results import new
 from ._roles import BATCH, Norm, Shared
 from ._running import Running, Update, as_statistics, move
 
@@ -99,7 +99,7 @@ def ghost_batch_norm(
     out = _checks.result(out, "out", x)
     running = Update(running_mean, running_var, momentum).checked(BATCH.shared(x.shape, layout), x, out)
     # Of two parts the first must not be written to where the second is still to be read.
-    y = out if out is not None and len(parts) == 1 else _new(x)
+    y = out if out is not None and len(parts) == 1 else new(x)
     wanted = return_stats or running is not None
     found = []
     for part in parts:
@@ -253,11 +253,6 @@ def _size(value: Any) -> int:
             f"ghost_batch_size is {value}, expected at least 1 (and 2 where there is one position)"
         )
     return int(value)
-
-
-def _new(x: Array) -> Array:
-    like = np.empty_like(x)
-    return maker(like)(x)
 
 
 def _update(running: Running, mean: Array, variance: Array, positions: int, parts: list[_Part]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from ._backward import Gradients, backward
 from ._forward import Array, normalize
-from ._masked import Call, backward_blocks, normalize_blocks
+from ._masked import Call, backward_each, normalize_each
 from ._ragged import padded
 from ._roles import GROUP
 from ._running import UNMOVED
@@ -81,16 +80,12 @@ def group_norm(
     """
     argument = (num_groups, layout)
     if mask is not None or lengths is not None:
-        call = Call(GROUP, argument, x, weight, bias, activation)
-        valid, of = padded(call.x, layout, mask, lengths), partial(_argument, num_groups)
-        y, found = normalize_blocks(GROUP, of, call, valid, eps, out, keep_padding, UNMOVED)
+        call = Call(GROUP, argument, x, weight, bias, activation, out)
+        valid, each = padded(call.x, layout, mask, lengths, joined=True), (num_groups, "NLC")
+        y, found = normalize_each(GROUP, each, call, valid, eps, keep_padding, UNMOVED)
         return (y, found.mean, found.rstd) if return_stats else y
     y, statistics = normalize(GROUP, argument, x, weight, bias, eps, activation, out, return_stats)
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
-
-
-def _argument(num_groups: int, layout: str) -> tuple[int, str]:
-    return num_groups, layout
 
 
 def group_norm_backward(
@@ -158,6 +153,6 @@ def group_norm_backward(
     argument = (num_groups, layout)
     if mask is not None or lengths is not None:
         call = Call(GROUP, argument, x, weight, bias, activation)
-        valid, of = padded(call.x, layout, mask, lengths), partial(_argument, num_groups)
-        return backward_blocks(GROUP, of, call, valid, dy, mean, rstd, needs)
+        valid, each = padded(call.x, layout, mask, lengths, joined=True), (num_groups, "NLC")
+        return backward_each(GROUP, each, call, valid, dy, mean, rstd, needs)
     return backward(GROUP, argument, dy, x, mean, rstd, weight, bias, activation, needs)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _checks
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
-from ._masked import Call, backward_blocks, normalize_blocks
+from ._masked import Call, backward_each, normalize_each
 from ._ragged import Ragged, Sequences, padded
 from ._roles import INSTANCE, Norm, Shared, elements_per_statistic
 from ._running import Update, as_statistics
@@ -98,12 +98,10 @@ def instance_norm(
             raise ValueError(
                 "use_input_stats is False, expected True with mask, lengths or cu_seqlens: batch_norm has both"
             )
-        call = Call(INSTANCE, layout, x, weight, bias, activation)
-        ragged, update = (
-            _ragged(call.x, layout, mask, lengths, cu_seqlens),
-            Update(running_mean, running_var, momentum),
-        )
-        y, found = normalize_blocks(INSTANCE, str, call, ragged, eps, out, keep_padding, update)
+        call = Call(INSTANCE, layout, x, weight, bias, activation, out)
+        ragged = _ragged(call.x, layout, mask, lengths, cu_seqlens)
+        update = Update(running_mean, running_var, momentum)
+        y, found = normalize_each(INSTANCE, "NLC", call, ragged, eps, keep_padding, update)
         return (y, found.mean, found.rstd) if return_stats else y
     if use_input_stats:
         update = Update(running_mean, running_var, momentum)
@@ -202,5 +200,5 @@ def instance_norm_backward(
     if mask is not None or lengths is not None or cu_seqlens is not None:
         call = Call(INSTANCE, layout, x, weight, bias, activation)
         ragged = _ragged(call.x, layout, mask, lengths, cu_seqlens)
-        return backward_blocks(INSTANCE, str, call, ragged, dy, mean, rstd, needs)
+        return backward_each(INSTANCE, "NLC", call, ragged, dy, mean, rstd, needs)
     return backward(INSTANCE, layout, dy, x, mean, rstd, weight, bias, activation, needs)

@@ -4,10 +4,10 @@ import numpy as np
 
 from .._jit import routine, step, strict
 from .activations import NONE, activate
-from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, PHASES, STREAMING, place
+from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING, place
 from .loads import load, load_part, store, store_part
-from .memory import cast, deliver, given, is_staged, moved, nothing, numbers_like, pointer, stage
-from .phases import address, run, table
+from .memory import cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
+from .phases import run_one
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
 
@@ -139,11 +139,9 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, st
 
 
 @step
-def run_given(x, y, weight, bias, mean, variance, job, tasks, eps, threads):
+def run_given(tasks, arrays, numbers, job, eps, threads):
     """The one phase of an inference call, with its tasks: y from x and statistics that the caller has given.
 
     Those with tails are of this x, which has just been read: it is read again from its end.
     """
-    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(variance)))
-    run(job[PHASES], tasks, arrays, numbers, address(job), eps, threads, job[OPTIONS + PARAMETERS] > 0)
+    run_one(0, tasks, arrays, numbers, job, eps, threads, job[OPTIONS + PARAMETERS] > 0)

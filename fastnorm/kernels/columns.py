@@ -133,15 +133,21 @@ def _apply_given(i, arrays, numbers, job, eps):
     apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
 
 
-@kernel(_apply_given)
+@step
+def _apply(threads, arrays, numbers, job, eps):
+    run_given(tasks_of(job), arrays, numbers, job, eps, threads)
+
+
+@kernel(_apply_given, whole=Phase(_apply))
 def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
     many where tails follow, of which the job then says how many they are.
     """
-    job = pointer(job)
-    run_given(x, y, weight, bias, mean, variance, job, tasks_of(job), eps, threads)
+    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(variance)))
+    _apply(threads, arrays, numbers, pointer(job), eps)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -250,7 +256,28 @@ def _apply_found(i, arrays, numbers, job, eps):
     keep(low_space)
 
 
-@kernel(_forward_slab, _add_residual, _sum_chunk, _merge_chunks, _apply_found)
+@step
+def _forward(threads, arrays, numbers, job, eps):
+    slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
+    if is_whole(job):
+        run_all(ALL_AT_ONCE, ALL_AT_ONCE, (slabs,), arrays, numbers, job, eps, threads)
+        return
+    partial = np.empty(slabs * chunks * LINES * padded(arrays[0], width_of(job)))
+    tasks = (0, slabs, slabs * chunks, slabs, tasks_of(job))
+    first, last = ADD if given(arrays[1]) else CHUNKS, APPLY if given(arrays[3]) else MERGE
+    more = table((numbers[0], pointer(partial)))
+    run_all(first, last, tasks, arrays, more, job, eps, threads)
+    keep(partial)
+
+
+@kernel(
+    _forward_slab,
+    _add_residual,
+    _sum_chunk,
+    _merge_chunks,
+    _apply_found,
+    whole=Phase(_forward),
+)
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
@@ -258,18 +285,7 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     both of size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd (the mean's
     tail where y is of size 0), each repeated for the columns that share it; or of size 0.
     """
-    job = pointer(job)
-    slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
     arrays = table(
         (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
     )
-    if is_whole(job):
-        numbers = table((pointer(statistics),))
-        run_all(ALL_AT_ONCE, ALL_AT_ONCE, (slabs,), arrays, numbers, job, eps, threads)
-        return
-    partial = np.empty(slabs * chunks * LINES * padded(pointer(y), width_of(job)))
-    tasks = (0, slabs, slabs * chunks, slabs, tasks_of(job))
-    numbers = table((pointer(statistics), pointer(partial)))
-    first, last = CHUNKS if residual.size == 0 else ADD, APPLY if y.size > 0 else MERGE
-    run_all(first, last, tasks, arrays, numbers, job, eps, threads)
-    keep(partial)
+    _forward(threads, arrays, table((pointer(statistics),)), pointer(job), eps)

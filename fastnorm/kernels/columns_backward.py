@@ -5,9 +5,9 @@ import numpy as np
 from .._jit import kernel, routine, step
 from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
-from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, PHASES, apart, kept, reduced
+from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, apart, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
-from .phases import Phase, address, run, run_all, table
+from .phases import Phase, run_all, run_one, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
 from .sums import add_exactly
 from .tiles import padded
@@ -152,17 +152,35 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     keep(low_space)
 
 
-@kernel(_gradient_of_terms)
+@step
+def _gradient(threads, arrays, numbers, job, eps):
+    # After the sums, whose trip over memory ended where this one begins.
+    run_one(0, tasks_of(job), arrays, numbers, job, eps, threads, True)
+
+
+@kernel(_gradient_of_terms, whole=Phase(_gradient))
 def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
     """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B·length) float64."""
-    job = pointer(job)
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
-    # After the sums, whose trip over memory ended where this one begins.
-    run(job[PHASES], tasks_of(job), arrays, numbers, address(job), 0.0, threads, True)
+    _gradient(threads, arrays, numbers, pointer(job), 0.0)
 
 
-@kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows)
+@step
+def _backward(threads, arrays, numbers, job, eps):
+    slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
+    first, last = (ALL_AT_ONCE, ALL_AT_ONCE) if is_whole(job) else (SUMS, APPLY)
+    line = padded(arrays[1], width_of(job))
+    partial = np.empty(slabs * chunks * 3 * line if last == APPLY else 0)
+    band = slabs_per_line(job)
+    bands = (slabs + band - 1) // band
+    tasks = (bands, slabs * chunks, slabs, bands if job[AFFINE + ALONG] == 0 else tasks_of(job))
+    more = table((numbers[0], numbers[1], numbers[2], pointer(partial)))
+    run_all(first, last, tasks, arrays, more, job, eps, threads)
+    keep(partial)
+
+
+@kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows, whole=Phase(_backward))
 def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     """Gradients from a norm's input and statistics.
 
@@ -171,15 +189,6 @@ def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     where nobody asks; a line for each slot of the job, or where rows have their own pairs, for each task that shares the
     slabs.
     """
-    job = pointer(job)
-    slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
-    first, last = (ALL_AT_ONCE, ALL_AT_ONCE) if is_whole(job) else (SUMS, APPLY)
-    line = padded(pointer(x), width_of(job))
-    partial = np.empty(slabs * chunks * 3 * line if last == APPLY else 0)
-    band = slabs_per_line(job)
-    bands = (slabs + band - 1) // band
-    tasks = (bands, slabs * chunks, slabs, bands if job[AFFINE + ALONG] == 0 else tasks_of(job))
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(rstd), pointer(gradients), pointer(partial)))
-    run_all(first, last, tasks, arrays, numbers, job, 0.0, threads)
-    keep(partial)
+    numbers = table((pointer(mean), pointer(rstd), pointer(gradients)))
+    _backward(threads, arrays, numbers, pointer(job), 0.0)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .._jit import kernel, routine, step
-from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS, PHASES, STREAMING, reduced
+from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS, STREAMING, reduced
 from .loads import add_part_to, add_to, add_vectors, load, load_vectors, store, store_sums, store_vectors
 from .memory import deliver, is_staged, moved, numbers_like, pointer, stack, stage
-from .phases import Phase, address, listed, run, table
+from .phases import Phase, address, listed, run_one, table
 from .vectors import added, in_vectors, lanes, no_sums, splat, wide
 
 # The lines of a job that a norm's has not: how the work is cut, then inputs, outputs and coefficients.
@@ -245,4 +245,4 @@ def run_map(a, b, c, d, e, coefficients, totals, job, threads):
     arrays = table((pointer(a), pointer(b), pointer(c), pointer(d), pointer(e), pointer(coefficients)))
     tasks = (job[CUT + SLOTS] + job[CUT + PER_TASK] - 1) // job[CUT + PER_TASK]
     numbers = table((pointer(totals),))
-    run(job[PHASES], tasks, arrays, numbers, address(job), 0.0, threads, job[OPTIONS + AGAIN] != 0)
+    run_one(0, tasks, arrays, numbers, job, 0.0, threads, job[OPTIONS + AGAIN] != 0)

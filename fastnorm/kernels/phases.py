@@ -18,10 +18,10 @@ from .vectors import INT64
 
 
 class Phase:
-    """A function of a task's number, a table of memory like x, one of memory like statistics, the job, and eps."""
+    """A function, or step, of a task's number, a table of memory like x, one of memory like statistics, the job, and eps."""
 
     def __init__(self, function):
-        self._function, self._compiled = function, {}
+        self._function, self._compiled = getattr(function, "py_func", function), {}
 
     def address(self, dtype, numbers):
         """Where it lies, compiled or loaded from the cache, for x of one dtype and statistics of another."""
@@ -36,16 +36,17 @@ class Phase:
 
 @intrinsic
 def table(typingctx, pointers):
-    """The address of some pointers in memory, taken for ones like the first, for as long as the function runs that asks."""
+    """Some pointers in memory, taken for ones like the first, for as long as the function runs that asks."""
+    kind = types.CPointer(pointers[0])
 
     def emit(context, builder, found, arguments):
         values = cgutils.unpack_tuple(builder, arguments[0])
         space = cgutils.alloca_once(builder, ir.ArrayType(values[0].type, len(values)))
         for i, value in enumerate(values):
             builder.store(builder.bitcast(value, values[0].type), cgutils.gep_inbounds(builder, space, 0, i))
-        return builder.ptrtoint(space, INT64)
+        return builder.bitcast(space, context.get_value_type(kind))
 
-    return types.int64(pointers), emit
+    return kind(pointers), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -73,7 +74,7 @@ def address(typingctx, pointer):
 
 
 @intrinsic
-def _call(typingctx, address, i, arrays, numbers, job, eps):
+def call(typingctx, address, i, arrays, numbers, job, eps):
     def emit(context, builder, found, arguments):
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in arguments[1:]])
         builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
@@ -85,7 +86,7 @@ def _call(typingctx, address, i, arrays, numbers, job, eps):
 @step
 def _call_some(address, low, high, arrays, numbers, job, eps, backwards):
     for i in range(low, high):
-        _call(address, low + high - 1 - i if backwards else i, arrays, numbers, job, eps)
+        call(address, low + high - 1 - i if backwards else i, arrays, numbers, job, eps)
 
 
 @parallel
@@ -104,8 +105,15 @@ def run(address, tasks, arrays, numbers, job, eps, threads, backwards):
 
 
 @step
+def run_one(phase, tasks, arrays, numbers, job, eps, threads, backwards):
+    """One phase of a job, given by its number, with so many tasks."""
+    where = address(arrays), address(numbers), address(job)
+    run(job[PHASES + phase], tasks, where[0], where[1], where[2], eps, threads, backwards)
+
+
+@step
 def run_all(first, last, tasks, arrays, numbers, job, eps, threads):
     """Phases first to last of a job, one after the other; tasks: how many each has. The last of several is a second trip."""
     for phase in range(first, last + 1):
         again = first < last and phase == last
-        run(job[PHASES + phase], tasks[phase], arrays, numbers, address(job), eps, threads, again)
+        run_one(phase, tasks[phase], arrays, numbers, job, eps, threads, again)

@@ -100,15 +100,21 @@ def _apply_given(i, arrays, numbers, job, eps):
     _apply_task(x, X, y, pair, (np.float64(mean[channel]), tail, rstd), job, i)
 
 
-@kernel(_apply_given)
+@step
+def _apply(threads, arrays, numbers, job, eps):
+    run_given(apply_tasks(job), arrays, numbers, job, eps, threads)
+
+
+@kernel(_apply_given, whole=Phase(_apply))
 def apply(x, y, weight, bias, mean, variance, job, eps, threads):
     """y from x and given statistics, in inference.
 
     x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
     many where tails follow, of which the job then says how many they are.
     """
-    job = pointer(job)
-    run_given(x, y, weight, bias, mean, variance, job, apply_tasks(job), eps, threads)
+    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(variance)))
+    _apply(threads, arrays, numbers, pointer(job), eps)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -235,7 +241,31 @@ def _apply_found(i, arrays, numbers, job, eps):
     _apply_task(source, array, arrays[3], pair_of(arrays, 4), (line[0], line[1], line[2]), job, i)
 
 
-@kernel(_forward_groups, _add_residual, _sum_chunk, _merge_chunks, _apply_found)
+@step
+def _forward(threads, arrays, numbers, job, eps):
+    groups, band = kept(job), groups_per_task(job)
+    if is_local(job):
+        tasks = ((groups + band - 1) // band,)
+        run_all(ALL_AT_ONCE, ALL_AT_ONCE, tasks, arrays, numbers, job, eps, threads)
+        return
+    first, source = (ADD, Y) if given(arrays[1]) else (CHUNKS, X)
+    chunks = chunking(job, source)[3]
+    partial, result = np.empty(groups * chunks * 4), np.empty(groups * 4)
+    tasks = (0, groups, groups * chunks, groups, apply_tasks(job))
+    more = table((numbers[0], pointer(partial), pointer(result)))
+    run_all(first, APPLY if given(arrays[3]) else MERGE, tasks, arrays, more, job, eps, threads)
+    keep(partial)
+    keep(result)
+
+
+@kernel(
+    _forward_groups,
+    _add_residual,
+    _sum_chunk,
+    _merge_chunks,
+    _apply_found,
+    whole=Phase(_forward),
+)
 def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
 
@@ -243,20 +273,7 @@ def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
     both of size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd (the mean's tail
     where y is of size 0), or of size 0 where nobody asks.
     """
-    job = pointer(job)
-    groups, band = kept(job), groups_per_task(job)
     arrays = table(
         (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
     )
-    if is_local(job):
-        numbers, tasks = table((pointer(statistics),)), ((groups + band - 1) // band,)
-        run_all(ALL_AT_ONCE, ALL_AT_ONCE, tasks, arrays, numbers, job, eps, threads)
-        return
-    first, source = (CHUNKS, X) if residual.size == 0 else (ADD, Y)
-    chunks = chunking(job, source)[3]
-    partial, result = np.empty(groups * chunks * 4), np.empty(groups * 4)
-    tasks = (0, groups, groups * chunks, groups, apply_tasks(job))
-    numbers = table((pointer(statistics), pointer(partial), pointer(result)))
-    run_all(first, APPLY if y.size > 0 else MERGE, tasks, arrays, numbers, job, eps, threads)
-    keep(partial)
-    keep(result)
+    _forward(threads, arrays, table((pointer(statistics),)), pointer(job), eps)

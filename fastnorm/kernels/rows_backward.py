@@ -15,7 +15,6 @@ from .job import (
     GRADIENTS,
     LENGTH,
     OPTIONS,
-    PHASES,
     apart,
     by_segment,
     kept,
@@ -23,7 +22,7 @@ from .job import (
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, address, run, run_all, table
+from .phases import Phase, run_all, run_one, table
 from .rows_gradient import (
     BATCH,
     GROUPS,
@@ -193,26 +192,22 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     group_gradient(arrays, pair, walks_of(job), statistic, line, job, b, piece, buffer)
 
 
-@kernel(_gradient_of_terms)
+@step
+def _gradient(threads, arrays, numbers, job, eps):
+    # After the sums, whose trip over memory ended where this one begins.
+    run_one(0, apply_tasks(job), arrays, numbers, job, eps, threads, True)
+
+
+@kernel(_gradient_of_terms, whole=Phase(_gradient))
 def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
     """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B) float64."""
-    job = pointer(job)
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
-    # After the sums, whose trip over memory ended where this one begins.
-    run(job[PHASES], apply_tasks(job), arrays, numbers, address(job), 0.0, threads, True)
+    _gradient(threads, arrays, numbers, pointer(job), 0.0)
 
 
-@kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts)
-def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
-    """Gradients from a norm's input and statistics.
-
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64,
-    mean of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0
-    where nobody asks; a line for each slot of the job, or where elements have their own pairs, for each task that shares the
-    groups.
-    """
-    job = pointer(job)
+@step
+def _backward(threads, arrays, numbers, job, eps):
     groups, parts, per_task = kept(job), _cut(job)[0], parts_per_task(job)
     pieces, _, bands = apply_pieces(job)
     whole = groups >= _FEW or reduced(job) * job[COUNTS + LENGTH] <= CHUNK
@@ -222,8 +217,21 @@ def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
     tasks = ((groups + band - 1) // band, summing, groups, pieces * bands)
     sums = np.empty(3 * parts * (tasks[0] if whole else groups))
     lines = np.empty(LINE * (0 if whole else groups))
-    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(rstd), pointer(gradients), pointer(sums), pointer(lines)))
-    run_all(first, last, tasks, arrays, numbers, job, 0.0, threads)
+    more = table((numbers[0], numbers[1], numbers[2], pointer(sums), pointer(lines)))
+    run_all(first, last, tasks, arrays, more, job, eps, threads)
     keep(sums)
     keep(lines)
+
+
+@kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts, whole=Phase(_backward))
+def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
+    """Gradients from a norm's input and statistics.
+
+    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64,
+    mean of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0
+    where nobody asks; a line for each slot of the job, or where elements have their own pairs, for each task that shares the
+    groups.
+    """
+    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
+    numbers = table((pointer(mean), pointer(rstd), pointer(gradients)))
+    _backward(threads, arrays, numbers, pointer(job), 0.0)

@@ -7,10 +7,10 @@ the runs of all channels goes through a ring of as many lines as a window has ch
 import numpy as np
 
 from .._jit import kernel, routine, step
-from .job import BESIDE, COUNTS, LENGTH, OPTIONS, PHASES, STREAMING, X, Y, kept, place, reduced, walk
+from .job import BESIDE, COUNTS, LENGTH, OPTIONS, STREAMING, X, Y, kept, place, reduced, walk
 from .loads import load, load_part, load_wide_part, store, store_part
 from .memory import cast, deliver, given, keep, moved, nothing, numbers_like, pointer
-from .phases import Phase, address, listed, run, table
+from .phases import Phase, listed, run_one, table
 from .vecmath import inverse_power
 from .vectors import DOUBLES, fma, lanes, narrow, splat, spread
 
@@ -248,9 +248,7 @@ def _backward(i, arrays, numbers, job, eps):
 @step
 def run_blocks(arrays, options, job, threads):
     blocks, many = kept(job) * pieces_of(job, options), blocks_per_task(job, options)
-    run(
-        job[PHASES], (blocks + many - 1) // many, arrays, table((options,)), address(job), 0.0, threads, False
-    )
+    run_one(0, (blocks + many - 1) // many, arrays, table((options,)), job, 0.0, threads, False)
 
 
 @kernel(_forward)

@@ -1,0 +1,167 @@
+"""One kernel call for samples of unequal lengths: a plan for each length, a job and the addresses for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._floats import FLOAT64, held
+from .._jit import Kernel
+from .._layout import Plan, Roles, plan
+from .._threads import SERIAL_ELEMENTS, get_num_threads, spread
+from ..kernels import columns, columns_backward, rows, rows_backward
+from ..kernels.each import ARRAYS, NUMBERS, each
+from ..kernels.job import COUNTS, LENGTH
+from ._arrange import STREAMING_BYTES
+from ._recall import complete
+from ._roles import Norm
+
+Array = NDArray[Any]
+
+# Kernels by family: of rows, of columns.
+FORWARD = rows.forward, columns.forward
+APPLY = rows.apply, columns.apply
+BACKWARD = rows_backward.backward, columns_backward.backward
+GRADIENT = rows_backward.gradient, columns_backward.gradient
+
+
+class Laid(NamedTuple):
+    """Samples in an array: where each begins, and the strides of positions and channels, all in elements.
+
+    No stride of channels: they lie one after the other, without gaps.
+    """
+
+    array: Array
+    starts: Array
+    strides: tuple[int, int | None]
+
+
+class Lengths(Protocol):
+    """How many positions each sample has, all of as many channels."""
+
+    counts: Array
+    channels: int
+
+
+class Each:
+    """A norm of samples of unequal lengths, to be run over arrays that are laid out alike.
+
+    Samples without any position are left out.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        argument: Any,
+        samples: Lengths,
+        arrays: Sequence[Laid],
+        activation: int,
+        *,
+        constant: bool = False,
+    ) -> None:
+        """`argument` is the norm's for the layout "NLC"; arrays: x, the result, and the input beside x.
+
+        `constant` statistics of a backward pass are not x's own.
+        """
+        self._norm, self._dtype = norm, arrays[0].array.dtype
+        streaming = arrays[0].array.nbytes > STREAMING_BYTES
+        options = int(norm.second_moment), activation, int(streaming), int(constant)
+        counts, channels = samples.counts, samples.channels
+        sizes = counts * channels
+        alone = (sizes * 2 * get_num_threads() > sizes.sum()) & (sizes >= SERIAL_ELEMENTS)
+        there = np.flatnonzero(counts)
+        self._samples = there[np.argsort(~alone[there], kind="stable")]
+        self._sizes, self._alone = sizes, alone
+        lengths, length_of = np.unique(counts[self._samples], return_inverse=True)
+        roles = norm.shared((1, 1, channels), argument).roles
+        plans = [_plan(int(n), channels, arrays, roles, options) for n in lengths]
+        self._jobs = np.array([p.job for p in plans])[length_of]
+        self._columns = np.array([p.columns for p in plans], bool)[length_of]
+        self._folds = np.array([p.fold for p in plans], int)[length_of]
+
+    def run(
+        self,
+        families: tuple[Kernel, Kernel],
+        arrays: Sequence[Laid | Array | None],
+        numbers: Sequence[Array],
+        eps: float = 0.0,
+        gradients: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Run the kernel, of rows or columns, on every sample; `gradients` as in a job.
+
+        arrays, numbers: what the kernel takes. An array of two axes has a line for each sample, one of one axis is shared.
+        """
+        own = held(self._dtype)
+        tables = np.zeros((len(self._samples), ARRAYS + NUMBERS), np.int64)
+        for column, array in enumerate(arrays):
+            if array is not None:
+                tables[:, column] = self._addresses(array)
+        for column, array in enumerate(numbers, ARRAYS):
+            tables[:, column] = self._addresses(array)
+        sizes = np.where(self._alone, 0, self._sizes)[self._samples]
+        call = spread(each, int(self._sizes.sum()))
+        for kernel, chosen in zip(families, (~self._columns, self._columns), strict=True):
+            if chosen.any():
+                jobs = self._jobs[chosen]
+                complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
+                whole = kernel.whole.address(own, FLOAT64)
+                call(whole, tables[chosen], jobs, np.cumsum(sizes[chosen]), eps, 1)
+
+    def _addresses(self, array: Laid | Array) -> Any:
+        if isinstance(array, Laid):
+            base = array.array.__array_interface__["data"][0]
+            return base + array.starts[self._samples] * array.array.itemsize
+        base = array.__array_interface__["data"][0]
+        return base if array.ndim == 1 else base + self._samples * array.strides[0]
+
+    # -- Statistics: a line for each sample -------------------------------------------------------------------------
+
+    def lines(self, count: int, kinds: int) -> Array:
+        """Room for what a kernel writes of each sample, `kinds` statistics of which there are `count`."""
+        return np.empty((self._most, kinds * count * int(self._folds.max(initial=1))))
+
+    @property
+    def _most(self) -> int:
+        return len(self._sizes)
+
+    def read(self, lines: Array, found: Sequence[Array]) -> None:
+        """Bring what was written there into arrays of shape (samples, count), as far as samples have positions."""
+        for fold in np.unique(self._folds):
+            chosen = self._samples[self._folds == fold]
+            for k, statistic in enumerate(found):
+                size = statistic.shape[1] * int(fold)
+                statistic[chosen] = lines[chosen, k * size : (k + 1) * size : fold]
+
+    def written(self, statistic: Array) -> Array:
+        """A statistic of shape (samples, count) as a kernel reads it: repeated for columns that share one."""
+        if self._folds.max(initial=1) == 1:
+            return np.ascontiguousarray(statistic)
+        lines = self.lines(statistic.shape[1], 1)
+        for fold in np.unique(self._folds):
+            chosen = self._samples[self._folds == fold]
+            lines[chosen, : statistic.shape[1] * int(fold)] = np.repeat(statistic[chosen], fold, axis=1)
+        return lines
+
+
+def _plan(length: int, channels: int, arrays: Sequence[Laid], roles: Roles, options: tuple[int, ...]) -> Plan:
+    """The plan of one sample, which has strides along positions and channels alone."""
+    shape = 1, length, channels
+    strides = tuple((0, of_position, of_channel or length) for _, _, (of_position, of_channel) in arrays)
+    found = plan(shape, strides, roles, options)
+    if found is None:  # one position, and channels that lie apart: runs of more, of which one is taken
+        more = 1, 1 + max(map(max, strides)), channels
+        found = plan(more, strides, roles, options)
+        assert found is not None, "positions or channels are neighbours in every array"
+        job = found.job.copy()
+        job[COUNTS + LENGTH] = 1
+        found = replace(found, job=job)
+    return found
+
+
+def both(weight: Array | None, bias: Array | None) -> tuple[Array | None, Array | None]:
+    """Weight and bias as the kernels take them: they know no bias without a weight."""
+    return np.ones_like(bias) if weight is None and bias is not None else weight, bias
