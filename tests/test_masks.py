@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastnorm
 
@@ -250,6 +252,61 @@ def test_packed_sequences(channels_last, rng):
             one[1], one[0], *statistics, weight, bias, layout=own_layout
         )
         assert np.array_equal(mine_dx, gradients.dx[0])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_strides(data):
+    """Samples that are walked where they lie and samples that are packed give what each gives alone."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+    name = data.draw(st.sampled_from(["instance_norm", "group_norm"]))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    sizes = {"N": data.draw(st.integers(1, 4)), "C": 6, "L": data.draw(st.integers(1, 9))}
+    layout = "".join(data.draw(st.permutations("NCL")))
+    memory, steps = (
+        data.draw(st.permutations("NCL")),
+        data.draw(st.tuples(*[st.sampled_from([1, 2, -1])] * 3)),
+    )
+
+    def laid_out():
+        """An array of this layout, whose axes lie in the order `memory`, some with gaps or the other way round."""
+        whole = rng.standard_normal(
+            [abs(step) * sizes[axis] for axis, step in zip(memory, steps, strict=True)]
+        )
+        strided = whole.astype(dtype)[tuple(slice(None, None, step) for step in steps)]
+        return strided.transpose([memory.index(axis) for axis in layout])
+
+    x, dy = laid_out(), laid_out()
+    lengths = rng.integers(0, sizes["L"] + 1, sizes["N"])
+    function, backward = getattr(fastnorm, name), getattr(fastnorm, f"{name}_backward")
+    extra, options = OF_SAMPLES[name], {"layout": layout}
+    x_of, dy_of = (a.transpose([layout.index(axis) for axis in "NLC"]) for a in (x, dy))
+    out = data.draw(st.sampled_from([None, laid_out(), x.copy(order="K")]))
+    y, *statistics = function(x, *extra, **options, lengths=lengths, return_stats=True, out=out)
+    found = backward(dy, x, *extra, *statistics, **options, lengths=lengths)
+    assert out is None or y is out
+    in_place = x.copy(order="K")
+    assert np.array_equal(function(in_place, *extra, **options, lengths=lengths, out=in_place), y)
+    sums = np.zeros((2, 6))
+    for n, length in enumerate(lengths):
+        for result in (y, found.dx):
+            assert not result.transpose([layout.index(axis) for axis in "NLC"])[n, length:].any()
+        if length:
+            alone = x_of[n : n + 1, :length].copy(), dy_of[n : n + 1, :length].copy()
+            expected, *own = function(alone[0], *extra, layout="NLC", return_stats=True)
+            gradients = backward(alone[1], alone[0], *extra, *own, layout="NLC")
+            # dx is rstd times a difference of numbers like dy, each with roundings of its own.
+            terms = own[1].max() * np.abs(dy).max()
+            for result, one, scale in ((y, expected, expected), (found.dx, gradients.dx, terms)):
+                of_sample = result.transpose([layout.index(axis) for axis in "NLC"])[n, :length]
+                np.testing.assert_allclose(of_sample, one[0], rtol=0, atol=_bound(dtype, scale))
+            sums += gradients.dweight, gradients.dbias
+    for gradient, expected in zip(found[1:], sums, strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=_bound(dtype, sums))
+
+
+def _bound(dtype, expected):
+    return 16 * np.finfo(dtype).eps * max(1, np.abs(expected).max(initial=0))
 
 
 @pytest.mark.parametrize("name", OF_SAMPLES)
