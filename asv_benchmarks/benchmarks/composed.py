@@ -1,4 +1,4 @@
-"""The less common norms beside what users compose of NumPy calls and of PyTorch's operators, in turns."""
+"""The less common norms beside what users compose of NumPy calls and of PyTorch's operators, and a copy, in turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Composed:
     """Each implementation in a process of its own, its results compared with NumPy's before it is timed."""
 
     param_names = ["case", "implementation"]  # noqa: RUF012 (asv's way)
-    params = (list(cases()), ["fastnorm", "NumPy", "PyTorch"])
+    params = (list(cases()), ["fastnorm", "NumPy", "PyTorch", "copy"])
 
     def setup_cache(self) -> Results:
         from fastnorm._bench.composed.race import Race

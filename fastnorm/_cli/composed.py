@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .._bench.composed import cases
 from .._bench.composed.race import NUMPY, OURS, TORCH, Measured, Race
-from .._bench.race import geometric_mean
+from .._bench.race import YARDSTICK, geometric_mean
 from . import markdown, report, show
 
 _SECONDS = 0.4  # per implementation and case
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in names:
             begin(name)
             measured.append(field.run(name, _SECONDS))
-    columns = ["norm", "µs", f"× {NUMPY}", f"× {TORCH}"]
+    columns = ["norm", "µs", "of copy", f"× {NUMPY}", f"× {TORCH}"]
     rows = [*map(_row, measured), _mean(measured)]
     show.table(columns, rows)
     if arguments.markdown:
@@ -37,9 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _row(measured: Measured) -> list[str]:
     ratios = (report.times(measured.ratio(name)) for name in (NUMPY, TORCH))
-    return [measured.name, report.microseconds(measured.seconds[OURS]), *ratios]
+    time = report.microseconds(measured.seconds[OURS])
+    return [measured.name, time, report.share(measured.ratio(YARDSTICK)), *ratios]
 
 
 def _mean(measured: list[Measured]) -> list[str]:
     ratios = ([r for m in measured if (r := m.ratio(name))] for name in (NUMPY, TORCH))
-    return ["geometric mean", "", *(report.times(geometric_mean(r)) for r in ratios)]
+    return ["geometric mean", "", "", *(report.times(geometric_mean(r)) for r in ratios)]

@@ -52,8 +52,8 @@ def rows(measurements: Sequence[Measurement], peers: Sequence[str]) -> tuple[lis
 
 def means(measurements: Sequence[Measurement], peers: Sequence[str]) -> list[str]:
     """The share of the copy's speed, and by how many times each peer takes longer, as geometric means."""
-    share, *ratios = (_mean(measurements, name) for name in (YARDSTICK, *peers))
-    return [_share(share), *map(times, ratios)]
+    of_copy, *ratios = (_mean(measurements, name) for name in (YARDSTICK, *peers))
+    return [share(of_copy), *map(times, ratios)]
 
 
 def times(ratio: float | None) -> str:
@@ -83,7 +83,7 @@ def _row(measurement: Measurement, peers: Sequence[str]) -> list[str]:
         _NONE if own.error is None else f"{own.error:.1f}" + ("" if measurement.passed else " WRONG"),
         microseconds(own.seconds),
         _NONE if measurement.throughput is None else f"{measurement.throughput / 1e9:.1f}",
-        _share(measurement.ratio(YARDSTICK)),
+        share(measurement.ratio(YARDSTICK)),
         *(_peer(measurement, peer) for peer in peers),
     ]
 
@@ -103,5 +103,6 @@ def microseconds(seconds: float | None) -> str:
     return f"{seconds * 1e6:.1f}" if seconds < 1e-5 else f"{seconds * 1e6:.0f}"
 
 
-def _share(ratio: float | None) -> str:
+def share(ratio: float | None) -> str:
+    """A ratio as a percentage."""
     return _NONE if ratio is None else f"{ratio:.0%}"

@@ -1,4 +1,4 @@
-"""The race of composed norms: fastnorm, NumPy and PyTorch, each in a process of its own, in turns."""
+"""The race of composed norms: fastnorm, NumPy, PyTorch and a copy, each in a process of its own, in turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..measure import Runner
-from ..race import SETTLE, TURNS, Worker
+from ..peers.copy import of_bytes
+from ..race import SETTLE, TURNS, YARDSTICK, Worker
 from . import cases
 from .case import Case
 
@@ -42,7 +43,7 @@ class Race:
     """Implementations waiting for cases, until the `with` block ends."""
 
     def __init__(self) -> None:
-        names = [OURS, NUMPY, *([TORCH] if find_spec("torch") else [])]
+        names = [OURS, NUMPY, *([TORCH] if find_spec("torch") else []), YARDSTICK]
         self._workers = {name: Worker(name, _serve) for name in names}
 
     def __enter__(self) -> Race:
@@ -65,6 +66,8 @@ class Race:
 
 def prepare(case: Case, name: str) -> Runner | None:
     """The call of an implementation, once its results have been compared with NumPy's; None where it has none of use."""
+    if name == YARDSTICK:
+        return Runner(of_bytes(_traffic(case)), None)
     function = {OURS: case.ours, NUMPY: case.numpy, TORCH: case.torch}[name]
     if function is None:
         return None
@@ -83,6 +86,14 @@ def prepare(case: Case, name: str) -> Runner | None:
                 return None  # its accuracy is its own affair, and its time then says nothing
             raise AssertionError(f"{case.name}: {name} and NumPy compute different things")
     return Runner(lambda: function(*given), None)
+
+
+def _traffic(case: Case) -> int:
+    """The bytes of all arguments and results, each once."""
+    given = case.make(np.random.default_rng(0))
+    results = case.ours(*given)
+    arrays = (*given, *(results if isinstance(results, tuple) else (results,)))
+    return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
 
 def _arrays(results: Any) -> list[Array]:
