@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +14,13 @@ from . import functional
 from ._cache import Kept, kept
 from ._floats import named
 from ._threads import get_num_threads
+from ._warmup_family import LAYERS, FamilyPart
 from .functional._arrange import arrange
 from .functional._roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
 
 _WITH_INFERENCE = ("forward", "inference", "backward")
 _WITHOUT = ("forward", "backward")
-# name -> the norm, and its modes.
+# name -> the norm, and its modes: the classic ones, which share their kernels.
 NORMS: dict[str, tuple[Norm, tuple[str, ...]]] = {
     "layer_norm": (LAYER, _WITHOUT),
     "rms_norm": (RMS, _WITHOUT),
@@ -28,6 +30,7 @@ NORMS: dict[str, tuple[Norm, tuple[str, ...]]] = {
     "add_layer_norm": (LAYER, ("forward",)),
     "add_rms_norm": (RMS, ("forward",)),
 }
+NAMES = (*NORMS, *LAYERS)
 _LAYOUTS = ("NC", "NCHW", "NHWC")
 
 
@@ -68,13 +71,14 @@ def warmup(
     Parameters
     ----------
     norms : names of functions, such as "layer_norm", optional
-        All of them where it is None.
+        Where it is None layer, RMS, batch, instance and group norm, and the first two with a residual; the less common ones
+        are compiled where they are named, such as "ghost_batch_norm".
     dtypes : names of dtypes
         Among "float32", "float64", "float16" and "bfloat16".
     layouts : strings such as "NHWC", optional
         The layouts of what batch, instance and group norm will be given, and of what layer and RMS norm will be given to
-        normalize over its channels. None stands for channels first and last; over the last axis the latter two are always
-        compiled.
+        normalize over its channels; likewise of the less common. None stands for channels first and last; over the last
+        axis what takes an axis is always compiled.
 
     Returns
     -------
@@ -97,26 +101,31 @@ def warmup(
     return kept()
 
 
-def parts(norms: Sequence[str] | None, dtypes: Sequence[str], layouts: Sequence[str] | None) -> list[Part]:
+def parts(
+    norms: Sequence[str] | None, dtypes: Sequence[str], layouts: Sequence[str] | None
+) -> list[Part | FamilyPart]:
     """What has to be compiled, each part once."""
-    found: dict[Part, None] = {}
-    for name in NORMS if norms is None else norms:
-        if name not in NORMS:
-            raise ValueError(f"norms has {name!r}, expected some of {', '.join(NORMS)}")
-        norm, modes = NORMS[name]
-        for dtype in dtypes:
-            named(dtype)
+    found: dict[Part | FamilyPart, None] = {}
+    chosen = _LAYOUTS if layouts is None else layouts
+    for name, dtype in product(NORMS if norms is None else norms, dtypes):
+        named(dtype)
+        if name in LAYERS:
+            found[FamilyPart.of(name, chosen, dtype)] = None
+        elif name in NORMS:
+            norm, modes = NORMS[name]
             for mode in modes:
-                for family in _families(norm, layouts, mode):
+                for family in _families(norm, chosen, mode):
                     found[Part(family, mode, dtype)] = None
+        else:
+            raise ValueError(f"norms has {name!r}, expected some of {', '.join(NAMES)}")
     return list(found)
 
 
-def _families(norm: Norm, layouts: Sequence[str] | None, mode: str) -> list[str]:
+def _families(norm: Norm, layouts: Sequence[str], mode: str) -> list[str]:
     """The families of kernels that a norm takes in some layouts."""
     by_axis = norm in (LAYER, RMS)
     found = [_family(norm, -1, "NC", mode)] if by_axis else []
-    for layout in _LAYOUTS if layouts is None else layouts:
+    for layout in layouts:
         argument = layout.index("C") if by_axis else (1, layout) if norm is GROUP else layout
         found.append(_family(norm, argument, layout, mode))
     return found
@@ -130,11 +139,13 @@ def _family(norm: Norm, argument: Any, layout: str, mode: str) -> str:
     return "columns" if arrange(x, None, [None], roles, (0, 0)).plan.columns else "rows"
 
 
-def compile_parts(wanted: Sequence[Part], begin: Callable[[str], None] = lambda text: None) -> None:
+def compile_parts(
+    wanted: Sequence[Part | FamilyPart], begin: Callable[[str], None] = lambda text: None
+) -> None:
     """Compile some parts, each in a process of its own, as compiling holds the GIL; then load them. `begin` is told each."""
     from concurrent.futures import ThreadPoolExecutor  # 4 ms of an import that few need
 
-    def one(part: Part) -> None:
+    def one(part: Part | FamilyPart) -> None:
         begin(str(part))
         if sys.executable:
             subprocess.run([sys.executable, "-c", _program(part)], capture_output=True, check=False)
@@ -145,6 +156,7 @@ def compile_parts(wanted: Sequence[Part], begin: Callable[[str], None] = lambda 
         part.compile()  # what could not be compiled there is compiled here, or says why not
 
 
-def _program(part: Part) -> str:
-    lines = ["import sys", f"sys.path[:] = {sys.path!r}", "from fastnorm._warmup import Part"]
-    return "\n".join([*lines, f"Part{tuple(part)}.compile()"])
+def _program(part: Part | FamilyPart) -> str:
+    kind = type(part).__name__
+    lines = ["import sys", f"sys.path[:] = {sys.path!r}", f"from fastnorm._warmup import {kind}"]
+    return "\n".join([*lines, f"{kind}{tuple(part)}.compile()"])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
-from ._estimator import Transformer
+from ._estimator import Transformer, names_of
 from .functional._affine import Affine
 from .functional._blocks import crew, cut
 from .functional._results import new
@@ -46,7 +46,8 @@ class _Whitening(Transformer):
         -------
         the estimator
         """
-        return self._learn(self._features(X), None)
+        names = names_of(X)
+        return self._learn(self._features(X), None)._name_features(names)
 
     def partial_fit(self: _Self, X: ArrayLike, y: Any = None) -> _Self:
         """Learn from X as well: after all batches, what `fit` learns of them as one, but for roundings.
@@ -92,6 +93,24 @@ class _Whitening(Transformer):
         self._check_fitted()
         x = self._features(X, len(self.whitening_))
         return _mapped(x, np.zeros(len(self.whitening_)), self._coloring, self.mean_)
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """Return the names of what `transform` makes: the features' own, or of principal axes "pcawhitening0" and so on.
+
+        Parameters
+        ----------
+        input_features : array_like of str, optional
+            The features' names, where X had none; else they must be those that it had.
+
+        Returns
+        -------
+        array of str
+        """
+        names = self._names_in(input_features)
+        if self._turned_back:
+            return names
+        prefix = type(self).__name__.lower()
+        return np.asarray([f"{prefix}{i}" for i in range(len(self.whitening_))], object)
 
     def _learn(self: _Self, x: Array, before: Scatter | None) -> _Self:
         """Take up x, and set every attribute anew."""
@@ -140,6 +159,8 @@ class PCAWhitening(_Whitening):
     whitening_ : (n_components, n_features) float64
         What `transform` multiplies by.
     n_samples_seen_, n_features_in_ : int
+    feature_names_in_ : array of str
+        Where X had such names.
 
     References
     ----------
@@ -193,6 +214,8 @@ class ZCAWhitening(_Whitening):
     whitening_ : (n_features, n_features) float64
         What `transform` multiplies by; symmetric.
     n_samples_seen_, n_features_in_ : int
+    feature_names_in_ : array of str
+        Where X had such names.
 
     References
     ----------

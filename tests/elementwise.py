@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
+from .checks import ACTIVATIONS
 from .family import WITH_POSITIONS, in_layout
 from .norms import widen
 
@@ -140,6 +141,9 @@ def _in_layouts(more: dict[str, Any] = {}, **given: Any) -> list[Elementwise]:  
 
 
 DYNAMIC_TANH = _along_axes(name="dynamic_tanh", family="dynamic_tanh", parameters=("alpha", "weight", "bias"))
+DYNAMIC_TANH += [
+    replace(DYNAMIC_TANH[0], options={"axis": -1, "activation": activation}) for activation in ACTIVATIONS
+]
 FILTER_RESPONSE = _in_layouts(
     name="filter_response_norm",
     family="filter_response",

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,10 +21,16 @@ from fastnorm.layers.gated import GatedRMSNorm
 from fastnorm.layers.local_response import LocalResponseNorm
 from fastnorm.reference import evo as reference
 
-from .checks import assert_exact
+from .checks import DTYPES, assert_exact
+from .elementwise import EVO_B0, EVO_S0, FILTER_RESPONSE
 from .oracle import GRADIENT_ROUNDINGS, gradient_roundings
 
 f32 = np.float32
+OF_VECTORS = [
+    replace(norm, shape=shape, options=norm.options | {"layout": layout})
+    for norm in (FILTER_RESPONSE[0], EVO_S0[0], EVO_B0[0])
+    for layout, shape in (("NC", (4, 6)), ("CN", (6, 4)))
+]
 
 
 def normals(rng, *shape):
@@ -115,6 +122,37 @@ def test_b0_in_inference(layout, rng):
     wanted = reference.evo_norm_b0_backward(dy, x, *exact_statistics, var, **wide)
     for gradient, right in zip(found, wanted, strict=True):
         assert gradient_roundings(gradient, right, f32) <= GRADIENT_ROUNDINGS
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", OF_VECTORS, ids=str)
+def test_of_vectors_without_positions(norm, dtype, rng):
+    given, dy = norm.arguments(rng, dtype), rng.standard_normal(norm.shape).astype(dtype)
+    y, statistics = norm.forward(given)
+    exact, exact_statistics = norm.exact(given)
+    assert_exact(y, exact, dtype)
+    found, wanted = norm.backward(dy, given, statistics), norm.exact_backward(dy, given)
+    for name, gradient in found.items():
+        assert gradient.shape == wanted[name].shape
+        size = np.abs(wanted[name])
+        if norm.name == "filter_response_norm" and name == "dx":
+            # With one element for a statistic it is what is left of a difference, by the terms of which it is measured.
+            of_samples = dy if norm.options["layout"] == "NC" else dy.T
+            size = np.abs(exact_statistics["rstd"] * given["weight"] * of_samples)
+        error = np.abs(gradient - wanted[name]).max()
+        assert error <= GRADIENT_ROUNDINGS * np.finfo(dtype).eps * size.max(), name
+
+
+def test_b0_needs_more_than_one_value_per_channel_in_training(rng):
+    x, var = normals(rng, 1, 5), np.ones(5, f32)
+    for running, training in ((var, True), (None, True), (None, False)):
+        with pytest.raises(ValueError, match="x has one value per channel"):
+            evo_norm_b0(x, running, training=training)
+    with pytest.raises(ValueError, match="x has one value per channel"):
+        EvoNormB0(5)(x)
+    assert np.array_equal(var, np.ones(5, f32))
+    assert_exact(evo_norm_b0(x, var), reference.evo_norm_b0(x, var)[0], f32)
+    assert evo_norm_b0(x[:0], var, training=True).shape == (0, 5)
 
 
 def test_b0_moves_its_running_variance_as_batch_norm_does(rng):

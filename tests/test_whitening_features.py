@@ -161,3 +161,65 @@ def test_scikit_learn_takes_them(whitening):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is no BaseEstimator, and which checks are skipped
         checks.check_estimator(whitening)
+
+
+# -- Names of features ---------------------------------------------------------------------------------------
+
+
+class Frame:
+    """As much of a DataFrame as estimators look at."""
+
+    def __init__(self, x, columns):
+        self._x, self.columns = x, columns
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._x, dtype)
+
+
+NAMES = np.array(["a", "b", "c", "d", "e", "f"], object)
+
+
+def test_names_are_learnt_and_held_to(x):
+    """In scikit-learn's words, which its `check_estimator` looks for where pandas is installed."""
+    names = list(NAMES)
+    for estimator in (PCAWhitening(2), ZCAWhitening()):
+        for fit in (estimator.fit, estimator.partial_fit):
+            fit(Frame(x, names))
+            assert estimator.feature_names_in_.dtype == object and list(estimator.feature_names_in_) == names
+            assert np.array_equal(estimator.transform(Frame(x, names)), estimator.transform(Frame(x, names)))
+            message = "The feature names should match those that were passed during fit.\n"
+            for wrong, text in (
+                (names[::-1], "Feature names must be in the same order as they were in fit."),
+                ([*names[:4], "y", "z"], "Feature names unseen at fit time:\n- y\n- z\n"),
+                (["e", *names[1:]], "Feature names seen at fit time, yet now missing:\n- a\n"),
+            ):
+                for call in (estimator.transform, estimator.partial_fit):
+                    with pytest.raises(ValueError, match=message) as caught:
+                        call(Frame(x, wrong))
+                    assert text in str(caught.value)
+            for call in (estimator.transform, estimator.partial_fit):
+                with pytest.warns(UserWarning, match="X does not have valid feature names, but") as caught:
+                    call(x)
+                assert type(estimator).__name__ in str(caught[0].message)
+        estimator.fit(x)
+        assert not hasattr(estimator, "feature_names_in_")
+        with pytest.warns(UserWarning, match="X has feature names, but .* was fitted without feature names"):
+            estimator.transform(Frame(x, names))
+        estimator.fit(Frame(x, range(6)))  # no names
+        assert not hasattr(estimator, "feature_names_in_")
+        with pytest.raises(TypeError, match="Feature names are only supported if all input features"):
+            estimator.fit(Frame(x, [*names[:5], 6]))
+
+
+def test_names_of_results(x):
+    zca, pca = ZCAWhitening(), PCAWhitening(2)
+    with pytest.raises(ValueError, match="fitted"):
+        zca.get_feature_names_out()
+    assert list(zca.fit(x).get_feature_names_out()) == ["x0", "x1", "x2", "x3", "x4", "x5"]
+    assert np.array_equal(zca.get_feature_names_out(NAMES), NAMES)
+    with pytest.raises(ValueError, match="input_features should have length equal to number of features"):
+        zca.get_feature_names_out(NAMES[:5])
+    assert np.array_equal(zca.fit(Frame(x, NAMES)).get_feature_names_out(), NAMES)
+    with pytest.raises(ValueError, match="input_features is not equal to feature_names_in_"):
+        zca.get_feature_names_out(NAMES[::-1])
+    assert list(pca.fit(Frame(x, NAMES)).get_feature_names_out()) == ["pcawhitening0", "pcawhitening1"]

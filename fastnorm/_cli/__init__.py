@@ -9,6 +9,7 @@ from typing import Any
 
 from .._bench.cases import EPS, LAYOUTS, TITLES, Shape
 from .._bench.peers import TITLES as PEERS
+from .._warmup import NAMES
 
 _DESCRIPTION = """Without a command: what this machine offers, then a minute in which each norm and layout is
 compared with its float64 definition, and raced against NumPy (and PyTorch, where installed)."""
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("file", metavar="FILE", help="such as docs/performance.svg")
     _add_peers(plot)
     warmup = _add(commands, "warmup", "compile ahead of the first call")
-    _choose(warmup, "--norms", TITLES, "only these norms")
+    _choose(warmup, "--norms", NAMES, "these norms, of all that there are, instead of the classic ones")
     _choose(warmup, "--dtypes", EPS, "these instead of float32")
     warmup.add_argument(
         "--layouts", nargs="+", metavar="LAYOUT", help="such as NHWC, instead of channels first and last"

@@ -102,6 +102,7 @@ def normalize_sum(
     out: Array | None,
     sum_out: Array | None,
     *,
+    activation: str | None = None,
     factor: float = 1.0,
     wanted: bool = False,
     summed: bool = True,
@@ -110,7 +111,7 @@ def normalize_sum(
 
     Where the sum is not, y takes its place.
     """
-    key, call = recall("sum", norm, argument, (eps, factor, summed), None, x, weight, bias)
+    key, call = recall("sum", norm, argument, (eps, factor, summed), activation, x, weight, bias)
     at = None
     if call is not None and out is None and sum_out is None and alike(residual, x):
         y = call.new(x)
@@ -124,12 +125,12 @@ def normalize_sum(
         weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out, sum_out)
         if out is not None and sum_out is not None and _checks.overlap(out, sum_out):
             raise ValueError("sum_out shares memory with out, expected two arrays of their own")
-        added = _checks.eps(eps)
+        code, added = _checks.activation(activation, CODES), _checks.eps(eps)
         if x.size == 0:
             nothing = np.full((3, *shared.statistic_shape(x.shape)), np.nan)
             return _empty(x, out), _empty(x, sum_out), Statistics(*nothing) if wanted else None
         results, times = [out, sum_out] if summed else [out], np.float64(factor).view(np.int64)
-        options = int(norm.second_moment), 0, int(times)
+        options = int(norm.second_moment), code, int(times)
         at = arrange(x, residual, results, shared.roles, options, reread=not summed)
         key = key if x is given[0] and residual is given[1] and at.plain else None
         call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)

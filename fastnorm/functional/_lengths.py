@@ -47,9 +47,11 @@ def _sum(x: Array, axes: Ints) -> Array:
     return moments(PER_ROW, axes, x).mean * elements(tuple(x.shape[i] for i in axes))
 
 
-def scaled(x: Array, axes: Ints, factor: Array, out: Array | None = None) -> Array:
-    """x times a factor for each row."""
-    return apply(MEAN_SQUARE_PER_ROW, axes, x, unmoved(factor.shape), factor, out=out)
+def scaled(
+    x: Array, axes: Ints, factor: Array, out: Array | None = None, activation: str | None = None
+) -> Array:
+    """x times a factor for each row, and its activation."""
+    return apply(MEAN_SQUARE_PER_ROW, axes, x, unmoved(factor.shape), factor, activation=activation, out=out)
 
 
 def checked(length: Any, x: Array, axes: Ints) -> Array:
@@ -68,41 +70,63 @@ class Projection(NamedTuple):
     """What the gradient of x/max(length, eps) is made of, a float64 number for each row."""
 
     scale: Array  # 1/max(length, eps)
-    product: Array  # Σ dy·x·scale
+    product: Array  # Σ g·x·scale, where g = dy·activation'(z)
     pull: Array  # of the slope of the length, in dx; 0 where eps stands in the length's place
 
     @classmethod
-    def of(cls, dy: Array, x: Array, length: Array, axes: Ints, eps: float) -> Projection:
+    def of(
+        cls,
+        dy: Array,
+        x: Array,
+        length: Array,
+        axes: Ints,
+        eps: float,
+        weight: Array | None,
+        activation: str | None,
+    ) -> Projection:
         scale = 1 / np.maximum(length, eps)
-        product = sums(MEAN_SQUARE_PER_ROW, axes, dy, x, np.zeros_like(scale), scale).of_product
+        given = dy, x, np.zeros_like(scale), scale, weight
+        product = sums(MEAN_SQUARE_PER_ROW, axes, *given, activation=activation).of_product
         return cls(scale, product, np.where(length < eps, 0.0, -scale * product))
 
 
 def euclidean_gradient(
-    dy: Array, x: Array, length: Array, axes: Ints, eps: float, factor: float = 1.0
+    dy: Array,
+    x: Array,
+    length: Array,
+    axes: Ints,
+    eps: float,
+    activation: str | None,
+    factor: float = 1.0,
 ) -> tuple[Array, Array]:
-    """dx of factor·x/max(‖x‖, eps), and Σ dy·x/max(‖x‖, eps) for each row."""
+    """dx of activation(factor·x/max(‖x‖, eps)), and Σ g·x/max(‖x‖, eps) for each row."""
     weight = np.full(length.shape, factor, computed(x.dtype))
     if not np.any(length < eps):  # one trip
         rstd, needs = np.asarray(1 / length), (True, True, False)
-        found = backward(EUCLIDEAN_PER_ROW, axes, dy, x, None, rstd, weight, None, None, needs)
+        found = backward(EUCLIDEAN_PER_ROW, axes, dy, x, None, rstd, weight, None, activation, needs)
         assert found.dx is not None and found.dweight is not None
         return found.dx, found.dweight
-    scale, product, pull = Projection.of(dy, x, length, axes, eps)
+    scale, product, pull = Projection.of(dy, x, length, axes, eps, weight, activation)
     nothing = np.zeros_like(scale)
-    terms = factor * scale, factor * pull, nothing
-    return gradient(MEAN_SQUARE_PER_ROW, axes, dy, x, nothing, scale, terms), product
+    given = dy, x, nothing, scale, (scale, factor * pull, nothing), weight
+    return gradient(MEAN_SQUARE_PER_ROW, axes, *given, activation=activation), product
 
 
-def gradient_by_slope(dy: Array, x: Array, length: Array, p: float, axes: Ints, eps: float) -> Array:
-    """dx of x/max(‖x‖, eps) for any p, in float64 until it is rounded."""
-    found = Projection.of(dy, x, length, axes, eps)
+def gradient_by_slope(
+    dy: Array, x: Array, length: Array, p: float, axes: Ints, eps: float, activation: str | None
+) -> Array:
+    """dx of activation(x/max(‖x‖, eps)) for any p, in float64 until it is rounded."""
+    found = Projection.of(dy, x, length, axes, eps, None, activation)
     scale, pull, whole = (np.expand_dims(a, axes) for a in (found.scale, found.pull, length))
-    values = x.astype(np.float64)
+    values, g = x.astype(np.float64), dy.astype(np.float64)
+    if activation is not None:
+        nothing, one = np.zeros_like(length), np.ones_like(length)
+        given = g, values, nothing, found.scale, (one, nothing, nothing)
+        g = gradient(MEAN_SQUARE_PER_ROW, axes, *given, activation=activation)
     size = np.abs(values)
     if p == math.inf:
         is_largest = size == whole
         slope = is_largest / np.maximum(np.sum(is_largest, axes, keepdims=True), 1)
     else:
         slope = np.power(size / whole, p - 1, out=np.zeros_like(size), where=size > 0)
-    return store(scale * dy.astype(np.float64) + pull * np.sign(values) * slope, np.empty_like(x))
+    return store(scale * g + pull * np.sign(values) * slope, np.empty_like(x))

@@ -31,12 +31,13 @@ def deep_norm(
     alpha: float,
     axis: int | tuple[int, ...] = -1,
     eps: float = 1e-5,
+    activation: str | None = None,
     out: Array | None = None,
     return_stats: bool = False,
 ) -> Any:
     r"""Multiply x by alpha, add `residual`, and take the layer norm of the sum over `axis`, in one trip over memory.
 
-    .. math:: s = \alpha x + \mathrm{residual}, \quad y = \mathrm{layer\_norm}(s)
+    .. math:: s = \alpha x + \mathrm{residual}, \quad y = \mathrm{activation}(\mathrm{layer\_norm}(s))
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def deep_norm(
         The axes that share a statistic, as in `layer_norm`.
     eps : float
         Added to the biased variance, inside the square root.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
     out : array of x's shape and dtype, optional
         Where to write y; it may be x or residual itself.
     return_stats : bool
@@ -81,7 +84,8 @@ def deep_norm(
     """
     factor = _checks.number(alpha, "alpha", "2.0")
     arguments = LAYER, axis, x, residual, weight, bias, eps, out, None
-    y, total, found = normalize_sum(*arguments, factor=factor, wanted=return_stats, summed=return_stats)
+    options: Any = {"activation": activation, "factor": factor}
+    y, total, found = normalize_sum(*arguments, **options, wanted=return_stats, summed=return_stats)
     return y if found is None else (y, total, found.mean, found.rstd)
 
 
@@ -95,6 +99,7 @@ def deep_norm_backward(
     *,
     alpha: float,
     axis: int | tuple[int, ...] = -1,
+    activation: str | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> DeepGradients:
     r"""Gradients of `deep_norm` with respect to x, residual, weight and bias.
@@ -109,8 +114,8 @@ def deep_norm_backward(
         The gradient of the result, and the sum.
     mean, rstd : float64 arrays
         Like the sum, as `deep_norm` returned them with `return_stats=True`.
-    weight, bias, alpha, axis
-        The forward call's.
+    weight, bias, alpha, axis, activation
+        The forward call's; the bias matters to an activation alone.
     needs : three booleans
         Whether to compute dx with dresidual, dweight and dbias; None stands in the place of those that are not.
 
@@ -136,7 +141,7 @@ def deep_norm_backward(
     True
     """
     total, factor = _checks.array(total, "total"), _checks.number(alpha, "alpha", "2.0")
-    ds, dweight, dbias = backward(LAYER, axis, dy, total, mean, rstd, weight, bias, None, needs)
+    ds, dweight, dbias = backward(LAYER, axis, dy, total, mean, rstd, weight, bias, activation, needs)
     dx = None
     if ds is not None:
         dx = scaled(ds, _checks.axes(axis, total.shape), np.full(mean.shape, factor))

@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import _checks
 from .._floats import cast, computed
-from ..kernels.elementwise import DYNAMIC_TANH, DYNAMIC_TANH_BACKWARD
+from ..kernels import elementwise
+from ..kernels.activations import CODES
 from ._map import Array, other_axes, placed, run
 
 
@@ -28,11 +29,12 @@ def dynamic_tanh(
     bias: Array | None = None,
     *,
     axis: int | tuple[int, ...] = -1,
+    activation: str | None = None,
     out: Array | None = None,
 ) -> Array:
     r"""Squash x by a tanh of learned steepness, then scale and shift every position along `axis`.
 
-    .. math:: y = \tanh(\mathrm{alpha} \cdot x) \cdot \mathrm{weight} + \mathrm{bias}
+    .. math:: y = \mathrm{activation}(\tanh(\mathrm{alpha} \cdot x) \cdot \mathrm{weight} + \mathrm{bias})
 
     It stands where a transformer has layer or RMS norm, and takes no statistics.
 
@@ -44,6 +46,8 @@ def dynamic_tanh(
     weight, bias : arrays of the shape of x along `axis`, in the order of the array, optional
     axis : int or tuple of ints
         The axes along which weight and bias lie, in any place: `axis=1` for the channels of an NCHW array.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
     out : array of x's shape and dtype, optional
         Where to write y; it may be x itself.
 
@@ -70,13 +74,9 @@ def dynamic_tanh(
     axes, why = _along(x, axis)
     out = _checks.result(out, "out", x)
     pair = _checks.affine_pair(weight, bias, tuple(x.shape[i] for i in axes), x.dtype, why)
-    steepness = _one(alpha)
-    coefficients = (
-        placed(x, (), cast(steepness, computed(x.dtype))),
-        placed(x, axes, pair[0]),
-        placed(x, axes, pair[1], missing=0.0),
-    )
-    return run(DYNAMIC_TANH, [x], coefficients, out=out).outputs[0]
+    _checks.activation(activation, CODES)
+    forward, _ = elementwise.dynamic_tanh(activation)
+    return run(forward, [x], _placed(x, axes, _one(alpha), pair), out=out).outputs[0]
 
 
 def dynamic_tanh_backward(
@@ -84,15 +84,18 @@ def dynamic_tanh_backward(
     x: Array,
     alpha: float | Array,
     weight: Array | None = None,
+    bias: Array | None = None,
     *,
     axis: int | tuple[int, ...] = -1,
+    activation: str | None = None,
 ) -> DynamicTanhGradients:
     r"""Gradients of `dynamic_tanh` with respect to x, alpha, weight and bias.
 
-    .. math:: g = dy \cdot \mathrm{weight} \cdot (1 - \tanh^2(\mathrm{alpha} \cdot x)), \quad
-              dx = \mathrm{alpha} \cdot g, \quad d\mathrm{alpha} = \sum g \cdot x
+    .. math:: g = dy \cdot \mathrm{activation}'(z), \quad
+              h = g \cdot \mathrm{weight} \cdot (1 - \tanh^2(\mathrm{alpha} \cdot x)), \quad
+              dx = \mathrm{alpha} \cdot h, \quad d\mathrm{alpha} = \sum h \cdot x
 
-    dweight and dbias are the sums of :math:`dy \cdot \tanh(\mathrm{alpha} \cdot x)` and of dy over the elements that share a
+    dweight and dbias are the sums of :math:`g \cdot \tanh(\mathrm{alpha} \cdot x)` and of g over the elements that share a
     pair.
 
     Parameters
@@ -101,9 +104,11 @@ def dynamic_tanh_backward(
         The gradient of the result, and the forward call's input.
     alpha : number, or array of one
         The forward call's.
-    weight : array, optional
-        The forward call's.
+    weight, bias : arrays, optional
+        The forward call's; the bias matters to an activation alone.
     axis : int or tuple of ints
+        The forward call's.
+    activation : str, optional
         The forward call's.
 
     Returns
@@ -130,10 +135,11 @@ def dynamic_tanh_backward(
     axes, why = _along(x, axis)
     shape = tuple(x.shape[i] for i in axes)
     own = computed(x.dtype) if weight is None else np.asarray(weight).dtype
-    weight, _ = _checks.affine_pair(weight, None, shape, x.dtype, why)
+    pair = _checks.affine_pair(weight, bias, shape, x.dtype, why)
     steepness = _one(alpha)
-    coefficients = placed(x, (), cast(steepness, computed(x.dtype))), placed(x, axes, weight)
-    found = run(DYNAMIC_TANH_BACKWARD, [dy, x], coefficients, other_axes(x, axes))
+    _checks.activation(activation, CODES)
+    _, backward = elementwise.dynamic_tanh(activation)
+    found = run(backward, [dy, x], _placed(x, axes, steepness, pair), other_axes(x, axes))
     of_alpha, dweight, dbias = found.sums
     dalpha = cast(np.full(steepness.shape, of_alpha.sum()), steepness.dtype)
     dweight, dbias = (cast(s.reshape(shape), own) for s in (dweight, dbias))
@@ -144,6 +150,14 @@ def _along(x: Array, axis: Any) -> tuple[tuple[int, ...], str]:
     """The axes of weight and bias, and why."""
     axes = _checks.axes(tuple(axis) if isinstance(axis, list) else axis, x.shape)
     return axes, f"axis is {axis}, and x has shape {x.shape}"
+
+
+def _placed(
+    x: Array, axes: tuple[int, ...], alpha: Array, pair: tuple[Array | None, Array | None]
+) -> tuple[Array, ...]:
+    """Steepness, weight and bias as coefficients of the maps."""
+    weight, bias = placed(x, axes, pair[0]), placed(x, axes, pair[1], missing=0.0)
+    return placed(x, (), cast(alpha, computed(x.dtype))), weight, bias
 
 
 def _one(alpha: Any) -> Array:

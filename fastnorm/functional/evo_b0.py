@@ -13,7 +13,7 @@ from . import _grid
 from ._evo import EvoGradients, dtypes_of, parameters_of, split, statistic
 from ._forward import Array
 from ._map import Channels, run
-from ._roles import INSTANCE, Shared
+from ._roles import BATCH_IN_TRAINING, INSTANCE, Shared
 from ._running import Running
 
 
@@ -67,7 +67,8 @@ def evo_norm_b0(
     Raises
     ------
     TypeError, ValueError
-        An argument has the wrong type, dtype, shape or value; nothing has been written, the running variance included.
+        An argument has the wrong type, dtype, shape or value, or training has one value per channel; nothing has been
+        written, the running variance included.
 
     References
     ----------
@@ -87,6 +88,8 @@ def evo_norm_b0(
     out = _checks.result(out, "out", x)
     parameters = parameters_of(weight, bias, v, shared, x)
     running = _running(running_var, shared, training, x, out, momentum)
+    if training or running is None:
+        BATCH_IN_TRAINING.shared(x.shape, layout)  # refuses a batch that has no variance
     added = _checks.eps(eps)
     if x.size == 0:
         y, nothing = (

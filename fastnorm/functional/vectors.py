@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _checks
 from .._floats import computed
+from ..kernels.activations import CODES
 from . import _forward
 from ._forward import Array
 from ._lengths import (
@@ -29,12 +30,13 @@ def normalize(
     axis: int | tuple[int, ...] = 1,
     eps: float = 1e-12,
     *,
+    activation: str | None = None,
     out: Array | None = None,
     return_norm: bool = False,
 ) -> Any:
     r"""Divide the vectors that lie along `axis` by their p-norms.
 
-    .. math:: y = \frac{x}{\max(\lVert x \rVert_p, \mathrm{eps})}, \quad
+    .. math:: y = \mathrm{activation}\left(\frac{x}{\max(\lVert x \rVert_p, \mathrm{eps})}\right), \quad
               \lVert x \rVert_p = \left(\sum \lvert x \rvert^p\right)^{1/p}
 
     Parameters
@@ -46,6 +48,8 @@ def normalize(
         Along which the vectors lie; PyTorch's `dim`.
     eps : float
         The least that a norm counts for.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
     out : array of x's shape and dtype, optional
         Where to write y; it may be x itself.
     return_norm : bool
@@ -81,13 +85,14 @@ def normalize(
     x, p, eps = _checks.array(x, "x"), _checks.order(p), _checks.least(eps)
     if p == 2:
         least = least_square(eps, x.dtype)
-        y, found = _forward.normalize(EUCLIDEAN, axis, x, None, None, least, None, out, return_norm)
+        y, found = _forward.normalize(EUCLIDEAN, axis, x, None, None, least, activation, out, return_norm)
         return y if found is None else (y, np.asarray(np.sqrt(found.variance)))
     axes = _checks.axes(axis, x.shape)
     out = _checks.result(out, "out", x)
+    _checks.activation(activation, CODES)
     with np.errstate(all="ignore"):  # as in the kernels
         norm = lengths(x, p, axes)
-        y = scaled(x, axes, 1 / np.maximum(norm, eps), out)
+        y = scaled(x, axes, 1 / np.maximum(norm, eps), out, activation)
     return (y, np.asarray(norm)) if return_norm else y
 
 
@@ -98,10 +103,13 @@ def normalize_backward(
     p: float = 2.0,
     axis: int | tuple[int, ...] = 1,
     eps: float = 1e-12,
+    *,
+    activation: str | None = None,
 ) -> Array:
     r"""Gradient of `normalize` with respect to x.
 
-    .. math:: dx = \frac{1}{n} \left(dy - \frac{\sum dy \cdot x}{n} \cdot
+    .. math:: g = dy \cdot \mathrm{activation}'(z), \quad
+              dx = \frac{1}{n} \left(g - \frac{\sum g \cdot x}{n} \cdot
               \frac{\partial \lVert x \rVert_p}{\partial x}\right), \quad n = \max(\lVert x \rVert_p, \mathrm{eps})
 
     where the second term is 0 for a norm below eps. The slope of the norm is 0 where x is 0; of several largest values
@@ -113,7 +121,7 @@ def normalize_backward(
         The gradient of the result, and the forward call's input.
     norm : float64 array
         As `normalize` returned it with `return_norm=True`.
-    p, axis, eps
+    p, axis, eps, activation
         The forward call's.
 
     Returns
@@ -137,11 +145,12 @@ def normalize_backward(
     x, p, eps = _checks.array(x, "x"), _checks.order(p), _checks.least(eps)
     dy, axes = _checks.like(dy, "dy", x), _checks.axes(axis, x.shape)
     norm = checked(norm, x, axes)
+    _checks.activation(activation, CODES)
     with np.errstate(all="ignore"):
         if p == 2:
-            dx, _ = euclidean_gradient(dy, x, norm, axes, eps)
+            dx, _ = euclidean_gradient(dy, x, norm, axes, eps, activation)
             return dx
-        return gradient_by_slope(dy, x, norm, p, axes, eps)
+        return gradient_by_slope(dy, x, norm, p, axes, eps, activation)
 
 
 class ScaleGradients(NamedTuple):
@@ -157,12 +166,13 @@ def scale_norm(
     *,
     axis: int | tuple[int, ...] = -1,
     eps: float = 1e-5,
+    activation: str | None = None,
     out: Array | None = None,
     return_norm: bool = False,
 ) -> Any:
     r"""Bring the vectors that lie along `axis` to one length, g.
 
-    .. math:: y = g \cdot \frac{x}{\max(\lVert x \rVert_2, \mathrm{eps})}
+    .. math:: y = \mathrm{activation}\left(g \cdot \frac{x}{\max(\lVert x \rVert_2, \mathrm{eps})}\right)
 
     Parameters
     ----------
@@ -172,6 +182,8 @@ def scale_norm(
         Along which the vectors lie.
     eps : float
         The least that a norm counts for.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
     out : array of x's shape and dtype, optional
         Where to write y; it may be x itself.
     return_norm : bool
@@ -203,7 +215,8 @@ def scale_norm(
     x, factor, eps = _checks.array(x, "x"), _checks.scalar(g, "g"), _checks.least(eps)
     axes, least = _checks.axes(axis, x.shape), least_square(eps, x.dtype)
     weight = np.full(rows_of(x, axes), factor, computed(x.dtype))
-    y, found = _forward.normalize(EUCLIDEAN_PER_ROW, axes, x, weight, None, least, None, out, return_norm)
+    arguments = x, weight, None, least, activation, out, return_norm
+    y, found = _forward.normalize(EUCLIDEAN_PER_ROW, axes, *arguments)
     return y if found is None else (y, np.asarray(np.sqrt(found.variance)))
 
 
@@ -215,11 +228,12 @@ def scale_norm_backward(
     *,
     axis: int | tuple[int, ...] = -1,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> ScaleGradients:
     r"""Gradients of `scale_norm` with respect to x and g.
 
-    .. math:: dg = \sum dy \cdot \frac{x}{n}, \quad
-              dx = \frac{g}{n} \left(dy - \frac{x}{n} \sum dy \cdot \frac{x}{n}\right), \quad
+    .. math:: h = dy \cdot \mathrm{activation}'(z), \quad dg = \sum h \cdot \frac{x}{n}, \quad
+              dx = \frac{g}{n} \left(h - \frac{x}{n} \sum h \cdot \frac{x}{n}\right), \quad
               n = \max(\lVert x \rVert_2, \mathrm{eps})
 
     where the sum in dx is that of a vector, and left out for a norm below eps.
@@ -230,7 +244,7 @@ def scale_norm_backward(
         The gradient of the result, and the forward call's input.
     norm : float64 array
         As `scale_norm` returned it with `return_norm=True`.
-    g, axis, eps
+    g, axis, eps, activation
         The forward call's.
 
     Returns
@@ -256,7 +270,8 @@ def scale_norm_backward(
     """
     x, factor, eps = _checks.array(x, "x"), _checks.scalar(g, "g"), _checks.least(eps)
     dy, axes = _checks.like(dy, "dy", x), _checks.axes(axis, x.shape)
+    _checks.activation(activation, CODES)
     with np.errstate(all="ignore"):
-        dx, products = euclidean_gradient(dy, x, checked(norm, x, axes), axes, eps, factor)
+        dx, products = euclidean_gradient(dy, x, checked(norm, x, axes), axes, eps, activation, factor)
         dtype = g.dtype if isinstance(g, np.ndarray) else computed(x.dtype)
         return ScaleGradients(dx, np.full(np.shape(g), np.sum(products, dtype=np.float64), dtype))

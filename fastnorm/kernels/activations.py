@@ -72,6 +72,11 @@ def _below_or_above(z, w):
 
 
 @step
+def _identity(z):
+    return z
+
+
+@step
 def _identity_derivative(z):
     return number_like(z, 1)
 
@@ -84,7 +89,8 @@ def _relu(z):
 
 @step
 def _relu_derivative(z):
-    return type(z)(0) if z <= type(z)(0) else type(z)(1)
+    zero, one = number_like(z, 0), number_like(z, 1)
+    return if_less(zero, z, one, if_less(z, one, zero, one))  # of NaN 1, as PyTorch has it
 
 
 @step
@@ -123,6 +129,17 @@ def _gated(distribution):
 
 silu, silu_derivative = _gated(_logistic)
 
+# act and act' of a number, or of each in a vector.
+FUNCTIONS = {
+    None: (_identity, _identity_derivative),
+    "relu": (_relu, _relu_derivative),
+    "gelu": _gated(normal_tail),
+    "gelu_tanh": _gated(_tanh_logistic),
+    "silu": (silu, silu_derivative),
+    "sigmoid": (sigmoid, sigmoid_derivative),
+    "tanh": (tanh, _tanh_derivative),
+}
+
 # -- One block: a loop per activation, so that each is vectorised --------------------------------------------
 
 
@@ -144,17 +161,18 @@ def _backward(derivative):
     return loop
 
 
-def _both(value, derivative):
+def _both(name):
+    value, derivative = FUNCTIONS[name]
     return _forward(value), _backward(derivative)
 
 
-_identity_backward = _backward(_identity_derivative)
-_relu_forward, _relu_backward = _both(_relu, _relu_derivative)
-_gelu_forward, _gelu_backward = _both(*_gated(normal_tail))
-_gelu_tanh_forward, _gelu_tanh_backward = _both(*_gated(_tanh_logistic))
-_silu_forward, _silu_backward = _both(silu, silu_derivative)
-_sigmoid_forward, _sigmoid_backward = _both(sigmoid, sigmoid_derivative)
-_tanh_forward, _tanh_backward = _both(tanh, _tanh_derivative)
+_, _identity_backward = _both(None)
+_relu_forward, _relu_backward = _both("relu")
+_gelu_forward, _gelu_backward = _both("gelu")
+_gelu_tanh_forward, _gelu_tanh_backward = _both("gelu_tanh")
+_silu_forward, _silu_backward = _both("silu")
+_sigmoid_forward, _sigmoid_backward = _both("sigmoid")
+_tanh_forward, _tanh_backward = _both("tanh")
 
 
 @routine

@@ -1,7 +1,9 @@
 """The maps of elementwise norms: what each does to a vector of elements, given a vector of each coefficient."""
 
+from functools import cache
+
 from .._jit import step
-from .activations import sigmoid, sigmoid_derivative, silu, silu_derivative
+from .activations import FUNCTIONS, sigmoid, sigmoid_derivative, silu, silu_derivative
 from .maps import Map
 from .vecmath import tanh, tanh_and_slope
 from .vectors import fma, if_less, number_like, wide
@@ -9,20 +11,25 @@ from .vectors import fma, if_less, number_like, wide
 # -- Dynamic tanh ----------------------------------------------------------------------------------------------------
 
 
-@step
-def _dynamic_tanh(x, alpha, weight, bias):
-    return (fma(tanh(alpha * x), weight, bias),)
+@cache
+def dynamic_tanh(activation: str | None) -> tuple[Map, Map]:
+    """The maps forward and backward, with an activation of the result."""
+    value, derivative = FUNCTIONS[activation]
 
+    @step
+    def _dynamic_tanh(x, alpha, weight, bias):
+        return (value(fma(tanh(alpha * x), weight, bias)),)
 
-@step
-def _dynamic_tanh_backward(dy, x, alpha, weight):
-    y, slope = tanh_and_slope(alpha * x)
-    dz = dy * weight * slope
-    return dz * alpha, dz * x, dy * y, dy
+    @step
+    def _dynamic_tanh_backward(dy, x, alpha, weight, bias):
+        y, slope = tanh_and_slope(alpha * x)
+        g = dy * derivative(fma(y, weight, bias))
+        dz = g * weight * slope
+        return dz * alpha, dz * x, g * y, g
 
-
-DYNAMIC_TANH = Map(_dynamic_tanh, inputs=1, outputs=1)
-DYNAMIC_TANH_BACKWARD = Map(_dynamic_tanh_backward, inputs=2, outputs=1, sums=3)
+    variant = "" if activation is None else f"_{activation}"
+    forward = Map(_dynamic_tanh, inputs=1, outputs=1, variant=variant)
+    return forward, Map(_dynamic_tanh_backward, inputs=2, outputs=1, sums=3, variant=variant)
 
 
 # -- Filter response norm, with its thresholded linear unit ------------------------------------------------------------

@@ -41,9 +41,10 @@ _WHERE = 4 * _MOST
 class Map:
     """What is done to each element: `step` takes inputs and coefficients, and returns outputs and products."""
 
-    def __init__(self, step, inputs, outputs, sums=0, precise=False):
+    def __init__(self, step, inputs, outputs, sums=0, precise=False, variant=""):
         self.step, self.inputs, self.outputs, self.sums = step, inputs, outputs, sums
         self.precise = precise  # are products float64, and added up in it from the first on?
+        self.variant = variant  # what tells it from others whose steps have the same name
         self.coefficients = len(inspect.signature(step.py_func).parameters) - inputs
         self._phases = {}
 
@@ -51,7 +52,8 @@ class Map:
         """What a task does, for sums along runs or over each."""
         if along not in self._phases:
             task = _task(self, along)
-            task.__name__ = self.step.__name__ + ("_along" if along else "_over")  # by which it is cached
+            # By which it is cached.
+            task.__name__ = self.step.__name__ + self.variant + ("_along" if along else "_over")
             self._phases[along] = Phase(task)
         return self._phases[along]
 

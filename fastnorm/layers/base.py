@@ -15,6 +15,9 @@ Array = NDArray[Any]
 Needs = Any  # is the gradient wanted of x, and of each parameter: a tuple of booleans
 _Self = TypeVar("_Self", bound="Stateful")
 
+# What a call may say of padding, where the layer's function takes it.
+PADDING: tuple[str, ...] = ("mask", "lengths", "keep_padding")
+
 
 class IncompatibleKeys(NamedTuple):
     """The keys that `load_state_dict(state, strict=False)` passed over."""
@@ -140,6 +143,7 @@ class Layer(Stateful):
 
     `y = layer(x)` normalizes. In training it also keeps a reference to x and the statistics, so that
     `dx = layer.backward(dy)` can follow; x must not change in between. A call in evaluation keeps nothing.
+    Where the norm's function takes a mask or lengths, so does the call: `layer(x, lengths=lengths)`.
 
     Attributes
     ----------
@@ -150,6 +154,9 @@ class Layer(Stateful):
     """
 
     _parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    _padding: ClassVar[
+        tuple[str, ...]
+    ] = ()  # what `_forward` takes beside x, and but for keep_padding `_backward`
 
     def __init__(
         self, sizes: tuple[int, ...], axes: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike
@@ -171,25 +178,38 @@ class Layer(Stateful):
 
     # Forward and backward ----------------------------------------------------------------------------------
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, **padding: Any) -> Array:
         """Normalize x; in training, keep what `backward` needs.
 
         Parameters
         ----------
         x : array of floats
             Of the sizes, along the layer's axes, that the layer was made for.
+        mask, lengths, cu_seqlens : array, optional
+            Which positions are valid, as the norm's function takes it, and if it does; `backward` goes by the same.
+        keep_padding : bool
+            Whether padding is left as x has it, likewise; otherwise it is 0.
 
         Returns
         -------
         array of x's shape, dtype and memory order
+
+        Raises
+        ------
+        TypeError
+            If the norm's function takes no such argument.
+        TypeError, ValueError
+            If x, or what is said of its padding, is not as the function expects it.
         """
+        self._check_padding(padding)
         if self.weight is None:
             self._check_sizes(x)
-        y = self._forward(x)
+        y = self._forward(x, **padding)
         self._saved = None
         if self.training:
             y, *stats = y
-            self._saved = (x, *stats)
+            padding.pop("keep_padding", None)
+            self._saved = (padding, x, *stats)
         return y  # type: ignore[no-any-return]
 
     def backward(self, dy: Array) -> Array:
@@ -210,13 +230,20 @@ class Layer(Stateful):
         RuntimeError
             If the last call was not in training, or there was none.
         """
-        saved = self._kept("y = layer(x)", "layer.backward(dy)")
+        padding, *saved = self._kept("y = layer(x)", "layer.backward(dy)")
         own = self.parameters()
         needs = (True, *(name in own for name in self._parameters))
-        dx, *gradients = self._backward(dy, saved, needs)
+        dx, *gradients = self._backward(dy, tuple(saved), needs, **padding)
         grads = dict(zip(self._parameters, gradients, strict=True))
         self.grads = {name: grads[name] for name in own}
         return dx  # type: ignore[no-any-return]
+
+    def _check_padding(self, padding: Mapping[str, Any]) -> None:
+        """Hold a call to the arguments that the layer's function takes."""
+        for name in padding:
+            if name not in self._padding:
+                expected = f"x and at most {', '.join(self._padding)}" if self._padding else "x alone"
+                raise TypeError(f"{type(self).__name__} takes no {name}: its call expects {expected}")
 
     def _check_sizes(self, x: Array) -> None:
         """Hold x to the layer's sizes where there is no weight by which the functions would do so."""
@@ -275,9 +302,11 @@ class TrackingLayer(ChannelLayer):
             return self.momentum
         return 0.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
 
-    def _count_batch(self, x: Array) -> None:
+    def _count_batch(self, x: Array, mask: Any = None, lengths: Any = None) -> None:
         """Note that x has moved running statistics; an empty batch has not, so it has no share in their average either."""
-        if self.training and self.num_batches_tracked is not None and x.size:
+        valid = lengths if mask is None else mask
+        empty = x.size == 0 or (valid is not None and not np.any(valid))
+        if self.training and self.num_batches_tracked is not None and not empty:
             self.num_batches_tracked += 1
 
     def _extra_repr(self) -> str:

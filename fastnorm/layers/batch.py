@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from .. import _checks
 from ..functional import batch_norm, batch_norm_backward
-from .base import Array, Needs, TrackingLayer
+from .base import PADDING, Array, Needs, TrackingLayer
 
 
 class BatchNorm(TrackingLayer):
@@ -16,7 +16,7 @@ class BatchNorm(TrackingLayer):
         y = (x - mean) / sqrt(var + eps) * weight + bias
 
     In training mean and variance are the batch's; in evaluation they are the running statistics, and without
-    those the batch's again.
+    those the batch's again. A call takes `mask`, `lengths` and `keep_padding` as `fastnorm.batch_norm` does.
 
     Parameters
     ----------
@@ -59,6 +59,8 @@ class BatchNorm(TrackingLayer):
     array([0.2, 0.4, 0.6], dtype=float32)
     """
 
+    _padding = PADDING
+
     def __init__(
         self,
         num_features: int,
@@ -75,12 +77,12 @@ class BatchNorm(TrackingLayer):
         self.eps = _checks.eps(eps)
         self.momentum = None if momentum is None else _checks.momentum(momentum)
 
-    def _forward(self, x: Array) -> Any:
-        result = self._normalized(x)
-        self._count_batch(x)
+    def _forward(self, x: Array, **padding: Any) -> Any:
+        result = self._normalized(x, **padding)
+        self._count_batch(x, padding.get("mask"), padding.get("lengths"))
         return result
 
-    def _normalized(self, x: Array) -> Any:
+    def _normalized(self, x: Array, **padding: Any) -> Any:
         return batch_norm(
             x,
             self.running_mean,
@@ -92,8 +94,9 @@ class BatchNorm(TrackingLayer):
             eps=self.eps,
             layout=self.layout,
             return_stats=self.training,
+            **padding,
         )
 
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs, **padding: Any) -> Any:
         x, mean, rstd = saved
-        return batch_norm_backward(dy, x, mean, rstd, self.weight, layout=self.layout, needs=needs)
+        return batch_norm_backward(dy, x, mean, rstd, self.weight, layout=self.layout, needs=needs, **padding)

@@ -22,7 +22,9 @@ from .base import Array, ChannelLayer, ElementLayer, Layer, Needs, count
 class ConditionalLayer(Layer):
     """A layer without parameters, called as `layer(x, weight, bias)`; `backward` leaves their gradients in `grads`."""
 
-    def __call__(self, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
+    def __call__(  # type: ignore[override]
+        self, x: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Array:
         """Normalize x, then scale and shift it as the condition says; in training, keep what `backward` needs.
 
         Parameters

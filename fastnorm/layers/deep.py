@@ -79,7 +79,7 @@ class DeepNorm(ElementLayer):
         self._saved = None
         if self.training:
             y, *saved = y
-            self._saved = tuple(saved)
+            self._saved = ({}, *saved)
         return y  # type: ignore[no-any-return]
 
     def backward(self, dy: Array) -> tuple[Array, Array]:  # type: ignore[override]

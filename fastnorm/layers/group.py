@@ -7,13 +7,15 @@ from numpy.typing import DTypeLike
 
 from .. import _checks
 from ..functional import group_norm, group_norm_backward
-from .base import Array, ChannelLayer, Needs, count
+from .base import PADDING, Array, ChannelLayer, Needs, count
 
 
 class GroupNorm(ChannelLayer):
     """Group normalization: every group of channels of every sample over all its positions::
 
         y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    A call takes `mask`, `lengths` and `keep_padding` as `fastnorm.group_norm` does.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ class GroupNorm(ChannelLayer):
     array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
 
+    _padding = PADDING
+
     def __init__(
         self,
         num_groups: int,
@@ -61,7 +65,7 @@ class GroupNorm(ChannelLayer):
         super().__init__(self.num_channels, affine, bias, layout, dtype)
         self.eps = _checks.eps(eps)
 
-    def _forward(self, x: Array) -> Any:
+    def _forward(self, x: Array, **padding: Any) -> Any:
         return group_norm(
             x,
             self.num_groups,
@@ -70,13 +74,13 @@ class GroupNorm(ChannelLayer):
             eps=self.eps,
             layout=self.layout,
             return_stats=self.training,
+            **padding,
         )
 
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs, **padding: Any) -> Any:
         x, mean, rstd = saved
-        return group_norm_backward(
-            dy, x, self.num_groups, mean, rstd, self.weight, layout=self.layout, needs=needs
-        )
+        options: Any = {"layout": self.layout, "needs": needs, **padding}
+        return group_norm_backward(dy, x, self.num_groups, mean, rstd, self.weight, **options)
 
     def _extra_repr(self) -> str:
         bias = self.bias is not None

@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from .. import _checks
 from ..functional import instance_norm, instance_norm_backward
-from .base import Array, Needs, TrackingLayer
+from .base import PADDING, Array, Needs, TrackingLayer
 
 
 class InstanceNorm(TrackingLayer):
@@ -15,7 +15,8 @@ class InstanceNorm(TrackingLayer):
 
         y = (x - mean) / sqrt(var + eps) * weight + bias
 
-    With running statistics, evaluation uses those instead of the sample's own.
+    With running statistics, evaluation uses those instead of the sample's own. A call takes `mask`, `lengths`,
+    `cu_seqlens` and `keep_padding` as `fastnorm.instance_norm` does.
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ class InstanceNorm(TrackingLayer):
            [[ 1., -1.]]], dtype=float32)
     """
 
+    _padding = (*PADDING, "cu_seqlens")
     momentum: float
 
     def __init__(
@@ -69,7 +71,7 @@ class InstanceNorm(TrackingLayer):
         self.eps = _checks.eps(eps)
         self.momentum = _checks.momentum(momentum)
 
-    def _forward(self, x: Array) -> Any:
+    def _forward(self, x: Array, **padding: Any) -> Any:
         return instance_norm(
             x,
             self.running_mean,
@@ -81,8 +83,10 @@ class InstanceNorm(TrackingLayer):
             eps=self.eps,
             layout=self.layout,
             return_stats=self.training,
+            **padding,
         )
 
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs, **padding: Any) -> Any:
         x, mean, rstd = saved
-        return instance_norm_backward(dy, x, mean, rstd, self.weight, layout=self.layout, needs=needs)
+        options: Any = {"layout": self.layout, "needs": needs, **padding}
+        return instance_norm_backward(dy, x, mean, rstd, self.weight, **options)

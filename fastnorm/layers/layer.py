@@ -1,20 +1,22 @@
 """Layer norm as a layer."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import _checks
 from ..functional import layer_norm, layer_norm_backward
-from .base import Array, ElementLayer, Needs
+from .base import PADDING, Array, ElementLayer, Needs
 
 
 class LayerNorm(ElementLayer):
     """Layer normalization: every sample, or every position of it, over its trailing axes or over `axis`::
 
         y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    A call takes `mask`, `lengths` and `keep_padding` as `fastnorm.layer_norm` does.
 
     Parameters
     ----------
@@ -43,6 +45,9 @@ class LayerNorm(ElementLayer):
            [ 1., -1.]], dtype=float32)
     """
 
+    _padding = PADDING
+    _functions: ClassVar[tuple[Callable[..., Any], ...]] = (layer_norm, layer_norm_backward)
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -56,14 +61,14 @@ class LayerNorm(ElementLayer):
         super().__init__(normalized_shape, elementwise_affine, bias, axis, dtype)
         self.eps = _checks.eps(eps)
 
-    def _forward(self, x: Array) -> Any:
-        return layer_norm(
-            x, self.weight, self.bias, axis=self._axes, eps=self.eps, return_stats=self.training
-        )
+    def _forward(self, x: Array, **padding: Any) -> Any:
+        options: Any = {"axis": self._axes, "eps": self.eps, "return_stats": self.training, **padding}
+        return self._functions[0](x, self.weight, self.bias, **options)
 
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs, **padding: Any) -> Any:
         x, mean, rstd = saved
-        return layer_norm_backward(dy, x, mean, rstd, self.weight, axis=self._axes, needs=needs)
+        options: Any = {"axis": self._axes, "needs": needs, **padding}
+        return self._functions[1](dy, x, mean, rstd, self.weight, **options)
 
     def _extra_repr(self) -> str:
         affine, bias = self.elementwise_affine, self.bias is not None

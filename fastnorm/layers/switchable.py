@@ -16,7 +16,7 @@ class SwitchableNorm(BatchNorm):
         y = (x - sum(w * means)) / sqrt(sum(w' * vars) + eps) * weight + bias
 
     where w and w' are the softmax of `mean_weight` and `var_weight`. In evaluation the batch's statistics are the running
-    ones.
+    ones. A call takes `mask`, `lengths` and `keep_padding` as `fastnorm.switchable_norm` does.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class SwitchableNorm(BatchNorm):
         self.mean_weight = np.ones(3, self.dtype)
         self.var_weight = np.ones(3, self.dtype)
 
-    def _normalized(self, x: Array) -> Any:
+    def _normalized(self, x: Array, **padding: Any) -> Any:
         return switchable_norm(
             x,
             self.mean_weight,
@@ -78,9 +78,10 @@ class SwitchableNorm(BatchNorm):
             eps=self.eps,
             layout=self.layout,
             return_stats=self.training,
+            **padding,
         )
 
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs, **padding: Any) -> Any:
         x, mean, var = saved
         return switchable_norm_backward(
             dy,
@@ -94,4 +95,5 @@ class SwitchableNorm(BatchNorm):
             training=True,
             eps=self.eps,
             layout=self.layout,
+            **padding,
         )

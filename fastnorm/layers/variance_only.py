@@ -40,14 +40,8 @@ class VarianceOnlyLayerNorm(LayerNorm):
            [4., 2.]], dtype=float32)
     """
 
-    def _forward(self, x: Array) -> Any:
-        return variance_only_layer_norm(
-            x, self.weight, self.bias, axis=self._axes, eps=self.eps, return_stats=self.training
-        )
-
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
-        x, mean, rstd = saved
-        return variance_only_layer_norm_backward(dy, x, mean, rstd, self.weight, axis=self._axes, needs=needs)
+    _padding = ()
+    _functions = variance_only_layer_norm, variance_only_layer_norm_backward
 
 
 class SimpleLayerNorm(LayerNorm):
@@ -72,6 +66,8 @@ class SimpleLayerNorm(LayerNorm):
     array([[-1.,  1.],
            [ 1., -1.]], dtype=float32)
     """
+
+    _padding = ()
 
     def __init__(
         self,
@@ -111,8 +107,9 @@ class VarianceOnlyBatchNorm(BatchNorm):
     """
 
     _buffers = ("running_var", "num_batches_tracked")
+    _padding = ()
 
-    def _normalized(self, x: Array) -> Any:
+    def _normalized(self, x: Array) -> Any:  # type: ignore[override]
         return variance_only_batch_norm(
             x,
             self.running_var,
@@ -125,7 +122,7 @@ class VarianceOnlyBatchNorm(BatchNorm):
             return_stats=self.training,
         )
 
-    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:
+    def _backward(self, dy: Array, saved: tuple[Array, ...], needs: Needs) -> Any:  # type: ignore[override]
         x, mean, rstd = saved
         return variance_only_batch_norm_backward(
             dy, x, mean, rstd, self.weight, layout=self.layout, needs=needs

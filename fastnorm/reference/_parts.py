@@ -58,17 +58,14 @@ def forward(x: Array, mean: MaybeArray, var: Array, eps: float, weight: MaybeArr
              shared: Shared, activation: str | None) -> tuple[Array, Array]:
     """y = activation(x_hat * weight + bias), and the rstd in it."""
     rstd = 1 / np.sqrt(var + eps)
-    z = affine(x_hat_of(x, mean, rstd, shared), weight, bias, shared)
-    return z if activation is None else ACTIVATIONS[activation].value(z), rstd
+    return activated(affine(x_hat_of(x, mean, rstd, shared), weight, bias, shared), activation), rstd
 
 
 def backward(dy: Array, x: Array, mean: MaybeArray, rstd: ArrayLike, weight: MaybeArray, bias: MaybeArray,
               shared: Shared, activation: str | None, constant: bool = False) -> Triple:
     """The chain rule back through `forward` and, unless they are constant, through rstd and mean."""
     x_hat = x_hat_of(x, mean, rstd, shared)
-    g = dy
-    if activation is not None:
-        g = dy * ACTIVATIONS[activation].slope(affine(x_hat, weight, bias, shared))
+    g = through(dy, affine(x_hat, weight, bias, shared), activation)
     gw = dx_hat = affine(g, weight, None, shared)
     if not constant:
         dx_hat = dx_hat - x_hat * (gw * x_hat).mean(shared.statistic, keepdims=True)
@@ -115,6 +112,15 @@ def split_channels(x: Array, num_groups: int) -> Array:
 
 
 # Activations of z = x_hat * weight + bias.
+
+
+def activated(z: Array, activation: str | None) -> Array:
+    return z if activation is None else ACTIVATIONS[activation].value(z)
+
+
+def through(dy: Array, z: Array, activation: str | None) -> Array:
+    """The gradient of z, from that of `activated`."""
+    return dy if activation is None else dy * ACTIVATIONS[activation].slope(z)
 
 
 class _Activation(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._parts import ACTIVATIONS, Array, Axes, MaybeArray, Triple, from_layout, to_layout, wide
+from ._parts import Array, Axes, MaybeArray, Triple, activated, from_layout, through, to_layout, wide
 from .classic import instance_norm, instance_norm_backward, layer_norm, layer_norm_backward
 
 # fmt: off
@@ -83,14 +83,12 @@ def _modulated(x: Array, weight: MaybeArray, bias: MaybeArray) -> Array:
 def film(x: ArrayLike, weight: MaybeArray = None, bias: MaybeArray = None, *, layout: str | None = None,
          activation: str | None = None) -> Array:
     """x * weight + bias for each channel of each sample (Perez et al. 2017, arXiv:1709.07871)."""
-    z = _modulated(from_layout(x, layout), weight, bias)
-    return to_layout(z if activation is None else ACTIVATIONS[activation].value(z), layout)
+    return to_layout(activated(_modulated(from_layout(x, layout), weight, bias), activation), layout)
 
 
 def film_backward(dy: ArrayLike, x: ArrayLike, weight: MaybeArray = None, bias: MaybeArray = None, *,
                   layout: str | None = None, activation: str | None = None) -> Triple:
-    g, x = from_layout(dy, layout), from_layout(x, layout)
-    if activation is not None:
-        g = g * ACTIVATIONS[activation].slope(_modulated(x, weight, bias))
+    x = from_layout(x, layout)
+    g = through(from_layout(dy, layout), _modulated(x, weight, bias), activation)
     positions = tuple(range(2, x.ndim))
     return to_layout(_modulated(g, weight, None), layout), (g * x).sum(positions), g.sum(positions)
