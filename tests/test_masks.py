@@ -344,16 +344,31 @@ def test_running_statistics_of_instances(rng):
     np.testing.assert_allclose(running[1], 0.7 + 0.3 * np.mean(unbiased, 0), rtol=1e-12)
 
 
-def test_out_and_kept_padding(rng):
+KEEPING = {
+    "instance_norm": {"layout": "NLC"},
+    "group_norm": {"num_groups": 3, "layout": "NLC"},
+    "batch_norm": {"training": True, "layout": "NLC"},
+    "batch_norm, inference": {"running_mean": np.ones(6), "running_var": np.ones(6), "layout": "NLC"},
+    "switchable_norm": {"layout": "NLC"},
+    "layer_norm": {},
+}
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_out_and_kept_padding(name, rng):
     x, *_ = _padded("NLC", np.float32, rng)
     valid = (np.arange(11) < LENGTHS[:, np.newaxis])[..., np.newaxis]
-    plain = fastnorm.instance_norm(x, layout="NLC", lengths=LENGTHS)
+    options = {**KEEPING[name], "lengths": LENGTHS}
+    function = getattr(fastnorm, name.split(",")[0])
+    plain, given = function(x, **options), x.copy()
     out = np.full_like(x, 5)
-    y = fastnorm.instance_norm(x, layout="NLC", lengths=LENGTHS, keep_padding=True, out=out)
+    y = function(x, **options, keep_padding=True, out=out)
     assert y is out and np.array_equal(y, np.where(valid, plain, 5))
-    kept = fastnorm.instance_norm(x, layout="NLC", lengths=LENGTHS, keep_padding=True)
+    kept = function(x, **options, keep_padding=True)
     assert np.array_equal(kept, np.where(valid, plain, x), equal_nan=True)
-    assert fastnorm.instance_norm(x, layout="NLC", lengths=LENGTHS, out=x) is x
+    assert function(given, **options, keep_padding=True, out=given) is given
+    assert np.array_equal(given, kept, equal_nan=True)
+    assert function(x, **options, out=x) is x
     assert np.array_equal(x, plain)
 
 

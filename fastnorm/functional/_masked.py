@@ -13,17 +13,11 @@ from ..kernels.activations import CODES
 from ._backward import Gradients, backward
 from ._each import BACKWARD, FORWARD, Each, both
 from ._forward import Statistics, normalize
-from ._ragged import Padded, Ragged
+from ._ragged import Ragged
 from ._roles import BATCH, Norm
 from ._running import Update
 
 Array = NDArray[Any]
-
-
-def without_padding(y: Array, x: Array, valid: Padded, keep_padding: bool) -> Array:
-    """A result computed everywhere, with zeros for padding, or with what x has there."""
-    np.copyto(y, x if keep_padding else np.zeros((), y.dtype), where=valid.padding())
-    return y
 
 
 class Call:

@@ -202,7 +202,16 @@ class Padded(Ragged):
         last = valid.shape[1] - np.argmax(valid[:, ::-1], 1) if some else self._begins
         self._in_runs = bool(np.all((last - self._begins == self.counts) | (self.counts == 0)))
 
-    def padding(self) -> Array:
+    def alone(self, y: Array, x: Array, out: Array | None, keep_padding: bool) -> Array:
+        """A result that was computed everywhere, in an array of its own where padding is kept: its valid positions."""
+        if not keep_padding:
+            self._clear_padding(y)
+            return y
+        result = _result(x, out, True)
+        np.copyto(result, y, where=~self._padding())
+        return result
+
+    def _padding(self) -> Array:
         """Where padding is, to be broadcast over the channels."""
         invalid = ~self._valid.reshape([self._shape[i] for i in (self._sample, *self._spatial)])
         sample = self._sample - (self._channel < self._sample)
@@ -251,7 +260,7 @@ class Padded(Ragged):
             return
         ordered = self._ordered(x)
         if not self._in_runs or len(self._spatial) != 1:
-            np.copyto(x, np.zeros((), x.dtype), where=self.padding())
+            np.copyto(x, np.zeros((), x.dtype), where=self._padding())
             return
         positions = ordered if self.channels_last else ordered.swapaxes(1, 2)
         ends = np.where(self.counts > 0, self._begins + self.counts, 0)

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _checks
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
-from ._masked import Call, backward_batch, normalize_batch, without_padding
+from ._masked import Call, backward_batch, normalize_batch
 from ._ragged import padded
 from ._roles import BATCH, BATCH_IN_TRAINING
 from ._running import Update, as_statistics
@@ -90,62 +90,24 @@ def batch_norm(
            [-1.225, -1.414,  0.   ]], dtype=float32)
     """
     momentum = _checks.momentum(momentum)
-    if mask is not None or lengths is not None:
-        given = running_mean, running_var, weight, bias
-        return _with_padding(
-            x,
-            *given,
-            training,
-            momentum,
-            eps,
-            layout,
-            activation,
-            out,
-            return_stats,
-            mask,
-            lengths,
-            keep_padding,
-        )
-    if not training and (running_mean is not None or running_var is not None):
-        y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
-        return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     update = Update(running_mean, running_var, momentum)
+    constant = not training and (running_mean is not None or running_var is not None)
+    valid, to = None, out
+    if mask is not None or lengths is not None:
+        call = Call(BATCH, layout, x, weight, bias, activation, out)
+        valid = padded(call.x, layout, mask, lengths)
+        if not constant:
+            y, found = normalize_batch(call, valid, eps, keep_padding, update, BATCH_IN_TRAINING)
+            return (y, found.mean, found.rstd) if return_stats else y
+        to = None if keep_padding else out
+    if constant:
+        y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, to)
+        y = y if valid is None else valid.alone(y, x, out, keep_padding)
+        return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
     y, statistics = normalize(
         BATCH_IN_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update
     )
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
-
-
-def _with_padding(
-    x: Array,
-    running_mean: Array | None,
-    running_var: Array | None,
-    weight: Array | None,
-    bias: Array | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    layout: str | None,
-    activation: str | None,
-    out: Array | None,
-    return_stats: bool,
-    mask: Array | None,
-    lengths: Array | None,
-    keep_padding: bool,
-) -> Any:
-    """`batch_norm` of the valid positions."""
-    call = Call(BATCH, layout, x, weight, bias, activation, out)
-    valid = padded(call.x, layout, mask, lengths)
-    if not training and (running_mean is not None or running_var is not None):
-        before = (
-            call.x.copy() if keep_padding and out is not None and _checks.overlap(call.x, out) else call.x
-        )
-        y = standardize(BATCH, layout, call.x, running_mean, running_var, weight, bias, eps, activation, out)
-        y = without_padding(y, before, valid, keep_padding)
-        return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
-    update = Update(running_mean, running_var, momentum)
-    y, found = normalize_batch(call, valid, eps, keep_padding, update, BATCH_IN_TRAINING)
-    return (y, found.mean, found.rstd) if return_stats else y
 
 
 def batch_norm_backward(
