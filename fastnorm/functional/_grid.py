@@ -76,16 +76,9 @@ def difference(a: Moments, b: Moments) -> Array:
     return found
 
 
-def merged(found: Moments, axis: int, counts: Array) -> Moments:
-    """Moments of shape (N, C) merged along an axis; counts: the elements that each sample's are of."""
-    parts = (counts / counts.sum())[:, np.newaxis] if axis == 0 else np.full(1, 1 / found.mean.shape[1])
-    # Any mean will do as a pilot, but that of an empty sample lies far away.
-    pilot = found.mean.take([int(np.argmax(counts)) if axis == 0 else 0], axis)
-    away = (found.mean - pilot) + found.tail
-    shift = (parts * away).sum(axis, keepdims=True)
-    mean = pilot + shift
-    variance = (parts * (found.variance + np.square(away - shift))).sum(axis, keepdims=True)
-    return Moments(mean, (pilot - mean) + shift, variance)
+def in_order(statistics: tuple[Array, ...]) -> tuple[Array, ...]:
+    """As kernels take them that do arithmetic on statistics: in C order."""
+    return tuple(map(np.ascontiguousarray, statistics))
 
 
 def apply(
