@@ -125,7 +125,7 @@ def switchable_norm(
         y = valid.apply(found, (None, None), added, activation, out, keep_padding)
         return (y, found.mean, found.variance) if return_stats else y
     mixture = _mixture(found, valid.counts, logits, None if training else running)
-    pair = _of_samples(weight, found.mean.shape), _of_samples(bias, found.mean.shape)
+    pair = _grid.of_samples(weight, found.mean.shape), _grid.of_samples(bias, found.mean.shape)
     y = valid.apply(_grid.Moments(*mixture.mixed), pair, added, activation, out, keep_padding)
     if running is not None and training:
         mean, _, variance = mixture.batch
@@ -213,7 +213,7 @@ def switchable_norm_backward(
     mean, tail, variance = mixture.mixed
     rstd = 1 / np.sqrt(variance + added)
     w = np.ones(shape[1]) if weight is None else weight.astype(np.float64)
-    pair = _of_samples(weight, shape), _of_samples(bias, shape)
+    pair = _grid.of_samples(weight, shape), _grid.of_samples(bias, shape)
     if activation is not None and x.dtype == FLOAT64:
         # The kernels know a mean of one number: what it lacks goes into the bias.
         pair = pair[0], (0.0 if bias is None else bias) - tail * rstd * w
@@ -243,15 +243,6 @@ def _logits(mean_weight: Any, var_weight: Any) -> Array:
         if given is not None:
             line[:] = _checks.parameter(given, name, (3,), FLOAT64, _THREE)
     return logits
-
-
-def _of_samples(parameter: Array | None, shape: tuple[int, ...]) -> Array | None:
-    """A parameter of each channel, for every sample."""
-    if parameter is None:
-        return None
-    result = np.empty(shape, parameter.dtype)
-    result[:] = parameter
-    return result
 
 
 def _running(

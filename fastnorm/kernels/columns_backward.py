@@ -154,7 +154,7 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
 
 @kernel(_gradient_of_terms)
 def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
-    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B·length) float64."""
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3·B·length,) float64."""
     job = pointer(job)
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
