@@ -76,9 +76,9 @@ class MapPlan:
 
     def sums_out(self, totals: Array) -> list[Array]:
         """Each sum, with axes of length 1 where it was taken."""
-        total = totals.sum(1)
+        total = totals[:, 0] if totals.shape[1] == 1 else totals.sum(1)
         if self.along:
-            total = total.sum(2)
+            total = total[:, :, 0] if total.shape[2] == 1 else total.sum(2)
         return [total[:, i].reshape(self.sum_shape).transpose(self.sum_axes) for i in range(total.shape[1])]
 
 
@@ -231,7 +231,8 @@ def _laid(
     for own, along in zip(given, inner.strides[arrays:], strict=True):
         shape, times = (*own[:at], 1, *own[at:]), repetitions if along else 1
         high = low + elements(own) * times
-        plain = times == 1 and sum(n > 1 for n in own) < 2
+        along_axes = [axis for axis, n in zip(order, own, strict=True) if n > 1]
+        plain = times == 1 and along_axes == sorted(along_axes)
         laid.append(Laid(low, high, plain, tuple(order), shape, (*own[:at], times, *own[at:])))
         low = high
     return tuple(laid), low

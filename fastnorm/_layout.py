@@ -46,7 +46,9 @@ class Plan:
     statistic_shape: Ints  # in the kernels' order …
     statistic_axes: Ints  # … and the transposition to the order of the array
     plain: bool  # is a kernels' array of statistics in the array's order already, each in it once?
-    parameter_axes: Ints | None  # the transposition that brings weight and bias into the kernels' order
+    parameter_axes: (
+        Ints | None
+    )  # the transposition that brings weight and bias into the kernels' order, if they are not in it
 
     @property
     def length(self) -> int:
@@ -62,6 +64,8 @@ class Plan:
         """A weight or bias, flat in the kernels' order."""
         if self.parameter_axes is not None:
             parameter = parameter.transpose(self.parameter_axes)
+        if parameter.flags.carray:
+            return parameter.ravel()
         return flat(np.ascontiguousarray(parameter))
 
     def parameter_out(self, values: Array, shape: Ints) -> Array:
@@ -146,7 +150,9 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
         statistic_shape=tuple(lengths[i] for i in kept_order),
         statistic_axes=tuple(int(i) for i in np.argsort(kept_order)),
         plain=fold == 1 and kept_order == sorted(kept_order),
-        parameter_axes=tuple(parameter_order) if numbered and len(parameter_order) > 1 else None,
+        parameter_axes=tuple(parameter_order)
+        if numbered and parameter_order != sorted(parameter_order)
+        else None,
     )
 
 

@@ -70,22 +70,24 @@ def unmoved(shape: Ints) -> Moments:
     return Moments(np.zeros(shape), np.zeros(shape), np.ones(shape))
 
 
+def of_samples(parameter: Array | None, shape: Ints) -> Array | None:
+    """A parameter of each channel for every sample, (N, C)."""
+    if parameter is None:
+        return None
+    result: Array = np.empty(shape, parameter.dtype)
+    result[:] = parameter
+    return result
+
+
 def difference(a: Moments, b: Moments) -> Array:
     """The mean of a less that of b."""
     found: Array = (a.mean - b.mean) + (a.tail - b.tail)
     return found
 
 
-def merged(found: Moments, axis: int, counts: Array) -> Moments:
-    """Moments of shape (N, C) merged along an axis; counts: the elements that each sample's are of."""
-    parts = (counts / counts.sum())[:, np.newaxis] if axis == 0 else np.full(1, 1 / found.mean.shape[1])
-    # Any mean will do as a pilot, but that of an empty sample lies far away.
-    pilot = found.mean.take([int(np.argmax(counts)) if axis == 0 else 0], axis)
-    away = (found.mean - pilot) + found.tail
-    shift = (parts * away).sum(axis, keepdims=True)
-    mean = pilot + shift
-    variance = (parts * (found.variance + np.square(away - shift))).sum(axis, keepdims=True)
-    return Moments(mean, (pilot - mean) + shift, variance)
+def in_order(statistics: tuple[Array, ...]) -> tuple[Array, ...]:
+    """As kernels take them that do arithmetic on statistics: in C order."""
+    return tuple(map(np.ascontiguousarray, statistics))
 
 
 def apply(
@@ -123,7 +125,7 @@ def apply(
         x_in, y_to = at.x, at.results[0]
     pair = call.pair(*(_rounded(p, call.dtype) for p in (weight, bias)))
     mean, tail, variance = map(call.placed, statistics)
-    call.kernel(x_in, y_to, *pair, np.concatenate([mean, tail]), variance, call.job, call.eps, 1)
+    call.kernel(x_in, y_to, *pair, np.concatenate((mean, tail)), variance, call.job, call.eps, 1)
     return y if at is None else at.given_back()[0]
 
 
@@ -201,7 +203,7 @@ def gradient(
         call = new_call(key, at.plan, shared, kernel, x)
         arrays = at.beside, at.x, at.results[0]
     pair = call.pair(*(_rounded(p, call.dtype) for p in (weight, bias)))
-    lines = np.stack([call.statistic(term) for term in terms])
+    lines = np.concatenate([call.statistic(term) for term in terms])
     call.kernel(*arrays, *pair, call.statistic(mean), call.statistic(rstd), lines, call.job, 1)
     return dx if at is None else at.given_back()[0]
 

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from .._floats import FLOAT64, cast
 from ..kernels.elementwise import EVO_B0, EVO_B0_GRADIENT, EVO_B0_SUMS
+from ..kernels.mixture import merge_samples
 from . import _grid
 from ._evo import EvoGradients, dtypes_of, parameters_of, split, statistic
 from ._forward import Array
@@ -105,7 +106,7 @@ def evo_norm_b0(
     pair = channels.of_channel(weight), channels.of_channel(bias, missing=0.0)
     y = run(EVO_B0, [x], [*known, *pair], out=out, again=True).outputs[0]
     if running is not None and batch is not None:
-        running.update(batch.mean[0], batch.variance[0], channels.size * channels.shape[0])
+        running.update(batch.mean, batch.variance, channels.size * channels.shape[0])
     return (y, found.mean + found.tail, found.variance) if return_stats else y
 
 
@@ -204,8 +205,11 @@ def _running(
 
 
 def _of_batch(found: _grid.Moments, channels: Channels) -> _grid.Moments:
-    """The moments of each channel, with an axis of length 1 for the samples."""
-    return _grid.merged(found, 0, np.full(len(found.mean), channels.size))
+    """The moments of each channel."""
+    samples, count = channels.shape
+    merged = np.empty((3, count))
+    merge_samples.run(_grid.in_order(found), np.full(samples, channels.size), merged)
+    return _grid.Moments(*merged)
 
 
 def _deviations(
@@ -218,7 +222,7 @@ def _deviations(
 ) -> list[Array]:
     """v, and the deviations of the batch and of each instance, as the maps take them."""
     if batch is not None:
-        variance = batch.variance[0]
+        variance = batch.variance
     else:
         assert running is not None
         variance = running.var.astype(np.float64)

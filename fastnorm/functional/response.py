@@ -11,7 +11,7 @@ from .._floats import FLOAT64, cast, computed
 from ..kernels.job import SUM_OF_SQUARES
 from ._backward import Gradients
 from ._forward import Array
-from ._grid import apply, gradient, moments, sums, unmoved
+from ._grid import apply, gradient, moments, of_samples, sums, unmoved
 from ._roles import INSTANCE, Norm, with_own_pairs
 
 _RESPONSE = with_own_pairs(Norm(INSTANCE.shared, second_moment=SUM_OF_SQUARES))
@@ -92,8 +92,7 @@ def global_response_norm(
     norm = np.sqrt(moments(_RESPONSE, layout, x).variance)
     with np.errstate(all="ignore"):  # as in the kernels
         scale = _Response.of(norm, weight, added).scale
-        offset = None if bias is None else np.broadcast_to(bias, scale.shape)
-        y = apply(_RESPONSE, layout, x, unmoved(scale.shape), scale, offset, out=out)
+        y = apply(_RESPONSE, layout, x, unmoved(scale.shape), scale, of_samples(bias, scale.shape), out=out)
     return (y, norm) if return_norm else y
 
 

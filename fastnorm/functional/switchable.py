@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
 from ..kernels.activations import CODES
+from ..kernels.mixture import mix, mix_backward
 from . import _grid
 from ._places import places
 from ._roles import INSTANCE, Shared, elements_per_statistic
@@ -113,7 +114,7 @@ def switchable_norm(
     x = _checks.array(x, "x")
     shared = _shared(x.shape, layout)
     out = _checks.result(out, "out", x)
-    shares = _shares(mean_weight, "mean_weight"), _shares(var_weight, "var_weight")
+    logits = _logits(mean_weight, var_weight)
     weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out)
     running = _running(running_mean, running_var, shared, training, x, out, momentum)
     added = _checks.eps(eps)
@@ -123,13 +124,12 @@ def switchable_norm(
     if not valid.counts.any():
         y = valid.apply(found, (None, None), added, activation, out, keep_padding)
         return (y, found.mean, found.variance) if return_stats else y
-    batch = None if training or running is None else running
-    mixture = _mixture(found, valid.counts, shares, batch)
-    pair = _of_samples(weight, found.mean.shape), _of_samples(bias, found.mean.shape)
-    y = valid.apply(mixture.mixed, pair, added, activation, out, keep_padding)
+    mixture = _mixture(found, valid.counts, logits, None if training else running)
+    pair = _grid.of_samples(weight, found.mean.shape), _grid.of_samples(bias, found.mean.shape)
+    y = valid.apply(_grid.Moments(*mixture.mixed), pair, added, activation, out, keep_padding)
     if running is not None and training:
-        of_batch = _grid.merged(found, 0, valid.counts)
-        running.update(of_batch.mean[0], of_batch.variance[0], valid.counts.sum())
+        mean, _, variance = mixture.batch
+        running.update(mean, variance, valid.counts.sum())
     return (y, found.mean + found.tail, found.variance) if return_stats else y
 
 
@@ -195,7 +195,7 @@ def switchable_norm_backward(
     own = computed(x.dtype)
     dtypes = [own if p is None else p.dtype for p in (mean_weight, var_weight, weight, weight)]
     shared = _shared(x.shape, layout)
-    shares = _shares(mean_weight, "mean_weight"), _shares(var_weight, "var_weight")
+    logits = _logits(mean_weight, var_weight)
     weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why)
     running = _running(running_mean, running_var, shared, False, x, None, 0.0)
     shape, added = shared.statistic_shape(x.shape), _checks.eps(eps)
@@ -209,25 +209,19 @@ def switchable_norm_backward(
         return SwitchableGradients(np.zeros_like(x), *nothing)
     # Of float64, with the digits of the mean that one number has no room for.
     found = valid.moments() if x.dtype == FLOAT64 else _grid.Moments(mean, np.zeros(shape), var)
-    mixture = _mixture(found, valid.counts, shares, None if training or running is None else running)
-    mixed = mixture.mixed
-    rstd = 1 / np.sqrt(mixed.variance + added)
-    w = np.ones(shape[1:]) if weight is None else weight.astype(np.float64)
-    pair = _of_samples(weight, shape), _of_samples(bias, shape)
+    mixture = _mixture(found, valid.counts, logits, None if training else running)
+    mean, tail, variance = mixture.mixed
+    rstd = 1 / np.sqrt(variance + added)
+    w = np.ones(shape[1]) if weight is None else weight.astype(np.float64)
+    pair = _grid.of_samples(weight, shape), _grid.of_samples(bias, shape)
     if activation is not None and x.dtype == FLOAT64:
         # The kernels know a mean of one number: what it lacks goes into the bias.
-        pair = pair[0], (0.0 if bias is None else bias) - mixed.tail * rstd * w
-    first, second = valid.sums(dy, mixed.mean, rstd, pair, activation)
-    second = second - mixed.tail * rstd * first
-    dmean, dvar = -rstd * w * first, -0.5 * rstd**2 * w * second
-    into_mean, into_var = mixture.back(dmean, dvar, shares)
-    # A mean's share in each of its elements; of a sample without any, all sums are 0.
-    part = 1 / np.maximum(1, valid.counts)[:, np.newaxis]
-    of_x = 2 * part * into_var / rstd
-    of_1 = part * (into_mean + 2 * into_var * _grid.difference(mixed, found)) - of_x * mixed.tail * rstd
-    dx = valid.gradient(dy, mixed.mean, rstd, (rstd, of_x, of_1), pair, activation)
-    results = *mixture.logits(dmean, dvar, shares), second.sum(0), first.sum(0)
-    return SwitchableGradients(dx, *(cast(r, dtype) for r, dtype in zip(results, dtypes, strict=True)))
+        pair = pair[0], (0.0 if bias is None else bias) - tail * rstd * w
+    sums = valid.sums(dy, mean, rstd, pair, activation)
+    (of_x, of_1), dlogits, dpair = mixture.back(rstd, w, sums)
+    dx = valid.gradient(dy, mean, rstd, (rstd, of_x, of_1), pair, activation)
+    results = zip((*dlogits, *dpair), dtypes, strict=True)
+    return SwitchableGradients(dx, *(cast(r, dtype) for r, dtype in results))
 
 
 _FORWARD = "that of what the forward call returned"
@@ -240,19 +234,15 @@ def _shared(shape: tuple[int, ...], layout: Any) -> Shared:
     return shared
 
 
-def _shares(logits: Any, name: str) -> Array:
-    """The softmax of three logits."""
-    if logits is None:
-        return np.full(3, 1 / 3)
-    logits = _checks.parameter(logits, name, (3,), FLOAT64, _THREE)
-    powers = np.exp(logits - logits.max())
-    shares: Array = powers / powers.sum()
-    return shares
-
-
-def _of_samples(parameter: Array | None, shape: tuple[int, ...]) -> Array | None:
-    """A parameter of each channel, for every sample."""
-    return None if parameter is None else np.broadcast_to(parameter, shape)
+def _logits(mean_weight: Any, var_weight: Any) -> Array:
+    """Those of means and of variances; without them, of equal shares."""
+    logits = np.zeros((2, 3))
+    for line, given, name in zip(
+        logits, (mean_weight, var_weight), ("mean_weight", "var_weight"), strict=True
+    ):
+        if given is not None:
+            line[:] = _checks.parameter(given, name, (3,), FLOAT64, _THREE)
+    return logits
 
 
 def _running(
@@ -263,59 +253,30 @@ def _running(
     return checked(mean, var, shared, written, x, out, _checks.momentum(momentum))
 
 
-# -- Statistics: means are (mean, tail), and only differences between them are rounded ---------------------------------
-
-
 class _Mixture(NamedTuple):
-    """The three statistics of every instance, and what they are mixed to."""
+    """The statistics of every instance, and what they were merged and mixed to; a line each for mean, tail and variance."""
 
-    instance: _grid.Moments
-    layer: _grid.Moments
-    batch: _grid.Moments
-    mixed: _grid.Moments
-    parts: Array  # each sample's in the batch's statistics, (N, 1): 0 where these are running ones
+    instance: tuple[Array, ...]  # (N, C) each
+    counts: Array  # (N,), the elements of an instance
+    given: bool  # whether the batch's are running ones
+    shares: Array  # (2, 3)
+    layer: Array  # (3, N)
+    batch: Array  # (3, C)
+    mixed: Array  # (3, N, C)
 
-    def back(self, dmean: Array, dvar: Array, shares: tuple[Array, Array]) -> tuple[Array, Array]:
-        """The gradients with respect to the mean and variance of every instance."""
-        w, v = shares
-        into_mean, into_var = w[0] * dmean, v[0] * dvar
-        for k, (of, axis, parts) in enumerate(
-            ((self.layer, 1, 1 / dmean.shape[1]), (self.batch, 0, self.parts)), 1
-        ):
-            of_var = v[k] * dvar.sum(axis, keepdims=True)
-            spread = 2 * of_var * _grid.difference(self.instance, of)
-            into_mean = into_mean + parts * (w[k] * dmean.sum(axis, keepdims=True) + spread)
-            into_var = into_var + parts * of_var
-        return into_mean, into_var
-
-    def logits(self, dmean: Array, dvar: Array, shares: tuple[Array, Array]) -> tuple[Array, Array]:
-        """The gradients with respect to the logits of both mixtures."""
-        three = self.instance, self.layer, self.batch
-        means = [np.sum(dmean * _grid.difference(of, self.mixed)) for of in three]
-        variances = [np.sum(dvar * (of.variance - self.mixed.variance)) for of in three]
-        return shares[0] * means, shares[1] * variances
+    def back(self, rstd: Array, weight: Array, sums: _grid.Sums) -> tuple[Array, Array, Array]:
+        """The terms of x_hat and of 1 in dx, and the gradients of the logits and of weight and bias."""
+        terms, dlogits, dpair = np.empty((2, *rstd.shape)), np.zeros((2, 3)), np.zeros((2, rstd.shape[1]))
+        mix_backward.run(*self, rstd, weight, _grid.in_order(sums), terms, dlogits, dpair)
+        return terms, dlogits, dpair
 
 
-def _mixture(
-    found: _grid.Moments, counts: Array, shares: tuple[Array, Array], running: Running | None
-) -> _Mixture:
-    layer, parts = _grid.merged(found, 1, counts), (counts / counts.sum())[:, np.newaxis]
-    if running is None:
-        batch = _grid.merged(found, 0, counts)
-    else:
-        mean, var = (s.astype(np.float64)[np.newaxis] for s in (running.mean, running.var))
-        batch, parts = _grid.Moments(mean, np.zeros_like(mean), var), np.zeros_like(parts)
-    (w, v), pilot = shares, found.mean
-    shift = (
-        w[0] * found.tail
-        + w[1] * _grid.difference(layer, _at(pilot))
-        + w[2] * _grid.difference(batch, _at(pilot))
-    )
-    mean = pilot + shift
-    variance = v[0] * found.variance + v[1] * layer.variance + v[2] * batch.variance
-    return _Mixture(found, layer, batch, _grid.Moments(mean, (pilot - mean) + shift, variance), parts)
-
-
-def _at(mean: Array) -> _grid.Moments:
-    """A mean without a tail."""
-    return _grid.Moments(mean, np.zeros(()), np.zeros(()))
+def _mixture(found: _grid.Moments, counts: Array, logits: Array, running: Running | None) -> _Mixture:
+    (samples, channels), given = found.mean.shape, running is not None
+    instance, counts = _grid.in_order(found), np.ascontiguousarray(counts, np.int64)
+    shares, layer, batch = np.empty((2, 3)), np.empty((3, samples)), np.empty((3, channels))
+    if running is not None:
+        batch[0], batch[1], batch[2] = running.mean, 0, running.var
+    mixed = np.empty((3, samples, channels))
+    mix.run(instance, counts, logits, given, shares, layer, batch, mixed)
+    return _Mixture(instance, counts, given, shares, layer, batch, mixed)

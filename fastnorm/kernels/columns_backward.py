@@ -160,7 +160,7 @@ def _gradient(threads, arrays, numbers, job, eps):
 
 @kernel(_gradient_of_terms, whole=Phase(_gradient))
 def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
-    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B·length) float64."""
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3·B·length,) float64."""
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
     _gradient(threads, arrays, numbers, pointer(job), 0.0)

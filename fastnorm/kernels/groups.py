@@ -96,23 +96,25 @@ def apply_pieces(job):
 
 
 @step
+def _groups_to_apply_to(job):
+    """Groups of a task that applies, several where each is one piece: 512 of 4 elements take 8 µs so, one by one 24."""
+    pieces, _, bands = apply_pieces(job)
+    return groups_per_task(job) if pieces * bands == 1 else np.int64(1)
+
+
+@step
 def apply_tasks(job):
     pieces, _, bands = apply_pieces(job)
-    return kept(job) * bands * pieces
+    groups = _groups_to_apply_to(job)
+    return (kept(job) + groups - 1) // groups * bands * pieces
 
 
 @step
-def piece_of_task(job, i):
-    """The group of the i-th task that applies, and its piece: segments first to last, elements low to high of each."""
+def pieces_of_task(job, i):
+    """(first group, last, piece): what the i-th task applies to, segments first to last, elements low to high of each."""
     pieces, band, bands = apply_pieces(job)
-    rest = i % (bands * pieces)
+    groups = _groups_to_apply_to(job)
+    rest, group = i % (bands * pieces), i // (bands * pieces) * groups
     low, first = (rest % pieces) * CHUNK, (rest // pieces) * band
     piece = first, min(first + band, reduced(job)), low, min(low + CHUNK, job[COUNTS + LENGTH])
-    return i // (bands * pieces), piece
-
-
-@step
-def group_of_task(job, i):
-    """The group whose elements the i-th task applies to."""
-    pieces, _, bands = apply_pieces(job)
-    return i // (bands * pieces)
+    return group, min(group + groups, kept(job)), piece

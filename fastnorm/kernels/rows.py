@@ -9,12 +9,11 @@ from .groups import (
     PARTIAL,
     apply_tasks,
     chunking,
-    group_of_task,
     group_sums,
     groups_per_task,
     is_local,
     merged_sums,
-    piece_of_task,
+    pieces_of_task,
     store_chunk,
 )
 from .job import (
@@ -36,7 +35,6 @@ from .job import (
     kept,
     place,
     reduced,
-    start,
     sums_squares,
     walk,
 )
@@ -80,24 +78,19 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
         apply_run(x, at, y, to, high - low, each, affine, known, job, buffer)
 
 
-@routine
-def _apply_task(x, array, y, pair, statistic, job, i):
-    """The i-th task: one band of short segments, or one chunk of a long one; statistic is that of its group."""
-    b, piece = piece_of_task(job, i)
-    xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
-    buffer = stack(y, BLOCK)
-    apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
-
-
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
     """A task of inference: statistics are read where the affine pair is."""
     (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
     mean, variance = listed(numbers, 2)
-    channel, tails = start(job, AFFINE, group_of_task(job, i), 0), job[OPTIONS + PARAMETERS]
-    tail = np.float64(mean[tails + channel]) if tails > 0 else 0.0
-    rstd = rstd_from(np.float64(variance[channel]), eps)
-    _apply_task(x, X, y, pair, (np.float64(mean[channel]), tail, rstd), job, i)
+    xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
+    tails, buffer = job[OPTIONS + PARAMETERS], stack(y, BLOCK)
+    first, last, piece = pieces_of_task(job, i)
+    for b in range(first, last):
+        channel = place(pairs, b, 0)
+        tail = np.float64(mean[tails + channel]) if tails > 0 else 0.0
+        statistic = np.float64(mean[channel]), tail, rstd_from(np.float64(variance[channel]), eps)
+        apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
 
 
 @step
@@ -235,10 +228,14 @@ def _merge_chunks(i, arrays, numbers, job, eps):
 
 @Phase
 def _apply_found(i, arrays, numbers, job, eps):
-    """A task of the result, once the statistics of all groups are known."""
+    """A task of the result, once the statistics of all groups, of several tasks each, are known."""
     source, array = source_of(arrays)
-    line = moved(numbers[2], 4 * group_of_task(job, i))
-    _apply_task(source, array, arrays[3], pair_of(arrays, 4), (line[0], line[1], line[2]), job, i)
+    y, pair, buffer = arrays[3], pair_of(arrays, 4), stack(arrays[3], BLOCK)
+    xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
+    b, _, piece = pieces_of_task(job, i)
+    line = moved(numbers[2], 4 * b)
+    statistic = line[0], line[1], line[2]
+    apply_group(source, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
 
 
 @step

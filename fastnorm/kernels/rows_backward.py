@@ -5,7 +5,7 @@ import numpy as np
 from .._jit import kernel, step
 from .apply import coefficients
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
-from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, piece_of_task
+from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, pieces_of_task
 from .job import (
     AFFINE,
     ALONG,
@@ -184,12 +184,13 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     """A task of dx, the terms of all groups being given."""
     arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
     terms, groups = numbers[2], kept(job)
-    b, piece = piece_of_task(job, i)
-    statistic, line = statistic_of(statistics, b), stack(statistics[1], LINE)
-    line[HIGH], line[SCALE], line[SHIFT] = coefficients(arrays[1], statistic, 1.0, 0.0)
-    line[OF_G], line[OF_X], line[OF_1] = terms[b], terms[groups + b], terms[2 * groups + b]
-    buffer = stack(arrays[1], TWO_BLOCKS)
-    group_gradient(arrays, pair, walks_of(job), statistic, line, job, b, piece, buffer)
+    walks, buffer, line = walks_of(job), stack(arrays[1], TWO_BLOCKS), stack(statistics[1], LINE)
+    first, last, piece = pieces_of_task(job, i)
+    for b in range(first, last):
+        statistic = statistic_of(statistics, b)
+        line[HIGH], line[SCALE], line[SHIFT] = coefficients(arrays[1], statistic, 1.0, 0.0)
+        line[OF_G], line[OF_X], line[OF_1] = terms[b], terms[groups + b], terms[2 * groups + b]
+        group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer)
 
 
 @step
@@ -200,7 +201,7 @@ def _gradient(threads, arrays, numbers, job, eps):
 
 @kernel(_gradient_of_terms, whole=Phase(_gradient))
 def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
-    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3, B) float64."""
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3·B,) float64."""
     arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
     numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
     _gradient(threads, arrays, numbers, pointer(job), 0.0)
