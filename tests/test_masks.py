@@ -10,38 +10,7 @@ from hypothesis import strategies as st
 import fastnorm
 
 from .checks import DTYPES
-
-LENGTHS = np.array([3, 11, 1, 7, 11, 0, 5])
-NCL, NLC = (7, 6, 11), (7, 11, 6)
-# name -> what it takes after x
-OF_SAMPLES = {"instance_norm": (), "group_norm": (3,)}
-
-
-def _padded(layout, dtype, rng):
-    """x and dy whose padding is NaN, a weight and a bias."""
-    x, dy = (1 + rng.standard_normal((2, *(NCL if layout == "NCL" else NLC)))).astype(dtype)
-    for array in (x, dy):
-        for sample, length in enumerate(LENGTHS):
-            _positions(array, layout, sample)[length:] = np.nan
-    return x, dy, *rng.uniform(0.5, 2, (2, 6)).astype(dtype)
-
-
-def _positions(array, layout, sample):
-    """The positions of one sample first."""
-    return array[sample] if layout == "NLC" else array[sample].T
-
-
-def _alone(array, layout, sample):
-    """One sample without its padding, as an array of its own."""
-    length = LENGTHS[sample]
-    return (
-        array[sample : sample + 1, :length] if layout == "NLC" else array[sample : sample + 1, :, :length]
-    ).copy()
-
-
-def _as_mask(kind, layout):
-    valid = np.arange(11) < LENGTHS[:, np.newaxis]
-    return {"mask": valid} if kind == "mask" else {"lengths": LENGTHS}
+from .padding import LENGTHS, NCL, NLC, OF_SAMPLES, alone, as_mask, padded, positions
 
 
 @pytest.mark.parametrize("kind", ["mask", "lengths"])
@@ -50,26 +19,26 @@ def _as_mask(kind, layout):
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 @pytest.mark.parametrize("name", OF_SAMPLES)
 def test_each_sample_as_if_it_were_alone(name, layout, dtype, activation, kind, rng):
-    x, dy, weight, bias = _padded(layout, dtype, rng)
+    x, dy, weight, bias = padded(layout, dtype, rng)
     function, backward = getattr(fastnorm, name), getattr(fastnorm, f"{name}_backward")
     extra, options = OF_SAMPLES[name], {"layout": layout, "activation": activation}
     pair = {"weight": weight, "bias": bias}
-    valid = _as_mask(kind, layout)
+    valid = as_mask(kind, layout)
     y, mean, rstd = function(x, *extra, **pair, **options, **valid, return_stats=True)
     found = backward(dy, x, *extra, mean, rstd, **pair, **options, **valid)
     sums = np.zeros((2, 6))
     for sample, length in enumerate(LENGTHS):
-        assert not _positions(y, layout, sample)[length:].any()
-        assert not _positions(found.dx, layout, sample)[length:].any()
+        assert not positions(y, layout, sample)[length:].any()
+        assert not positions(found.dx, layout, sample)[length:].any()
         if length == 0:
             assert not mean[sample].any() and np.allclose(rstd[sample], 1 / np.sqrt(1e-5))
             continue
-        own = function(_alone(x, layout, sample), *extra, **pair, **options, return_stats=True)
-        assert np.array_equal(_alone(y, layout, sample), own[0])
+        own = function(alone(x, layout, sample), *extra, **pair, **options, return_stats=True)
+        assert np.array_equal(alone(y, layout, sample), own[0])
         assert np.array_equal(mean[sample], own[1][0]) and np.array_equal(rstd[sample], own[2][0])
-        arguments = _alone(dy, layout, sample), _alone(x, layout, sample), *extra, *own[1:]
+        arguments = alone(dy, layout, sample), alone(x, layout, sample), *extra, *own[1:]
         gradients = backward(*arguments, **pair, **options)
-        assert np.array_equal(_alone(found.dx, layout, sample), gradients.dx)
+        assert np.array_equal(alone(found.dx, layout, sample), gradients.dx)
         sums += gradients.dweight, gradients.dbias
     for gradient, expected in zip(found[1:], sums, strict=True):
         assert gradient.dtype == dtype
@@ -83,9 +52,9 @@ def test_each_sample_as_if_it_were_alone(name, layout, dtype, activation, kind, 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 def test_batch_norm_is_that_of_all_valid_positions(layout, dtype, activation, rng):
-    x, dy, weight, bias = _padded(layout, dtype, rng)
+    x, dy, weight, bias = padded(layout, dtype, rng)
     kept = [i for i in range(7) if LENGTHS[i]]
-    parts = [[_positions(a, layout, i)[: LENGTHS[i]] for i in kept] for a in (x, dy)]
+    parts = [[positions(a, layout, i)[: LENGTHS[i]] for i in kept] for a in (x, dy)]
     flat, flat_dy = (np.ascontiguousarray(np.concatenate(p)) for p in parts)
     if layout == "NCL":
         flat, flat_dy = np.ascontiguousarray(flat.T).T, np.ascontiguousarray(flat_dy.T).T
@@ -98,12 +67,12 @@ def test_batch_norm_is_that_of_all_valid_positions(layout, dtype, activation, rn
         flat, *expected_running, training=True, return_stats=True, **options
     )
     assert np.array_equal(mean, statistics[0]) and np.array_equal(rstd, statistics[1])
-    assert np.array_equal(np.concatenate([_positions(y, layout, i)[: LENGTHS[i]] for i in kept]), expected)
+    assert np.array_equal(np.concatenate([positions(y, layout, i)[: LENGTHS[i]] for i in kept]), expected)
     assert all(np.array_equal(a, b) for a, b in zip(running, expected_running, strict=True))
     found = fastnorm.batch_norm_backward(dy, x, mean, rstd, layout=layout, lengths=LENGTHS, **options)
     gradients = fastnorm.batch_norm_backward(flat_dy, flat, *statistics, **options)
     assert np.array_equal(
-        np.concatenate([_positions(found.dx, layout, i)[: LENGTHS[i]] for i in kept]), gradients.dx
+        np.concatenate([positions(found.dx, layout, i)[: LENGTHS[i]] for i in kept]), gradients.dx
     )
     assert np.array_equal(found.dweight, gradients.dweight) and np.array_equal(found.dbias, gradients.dbias)
     assert np.count_nonzero(np.isnan(found.dx)) == np.count_nonzero(np.isnan(y)) == 0
@@ -111,7 +80,7 @@ def test_batch_norm_is_that_of_all_valid_positions(layout, dtype, activation, rn
 
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 def test_batch_norm_in_inference(layout, rng):
-    x, _, weight, bias = _padded(layout, np.float32, rng)
+    x, _, weight, bias = padded(layout, np.float32, rng)
     running = rng.standard_normal(6), rng.uniform(0.5, 2, 6)
     options = {"weight": weight, "bias": bias, "layout": layout}
     plain = fastnorm.batch_norm(x, *running, **options)
@@ -125,7 +94,7 @@ def test_batch_norm_in_inference(layout, rng):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 def test_switchable_norm(layout, training, dtype, rng):
-    x, dy, weight, bias = _padded(layout, dtype, rng)
+    x, dy, weight, bias = padded(layout, dtype, rng)
     logits = rng.standard_normal((2, 3)).astype(dtype)
     running = (np.zeros(6), np.ones(6)) if not training else ()
     options = {"layout": layout, "training": training}
@@ -133,7 +102,7 @@ def test_switchable_norm(layout, training, dtype, rng):
         x, *logits, weight, bias, *running, **options, lengths=LENGTHS, return_stats=True
     )
     # By hand, in the widest floats, from the valid positions of each sample.
-    wide = [_positions(x, layout, i)[:n].astype(np.longdouble) for i, n in enumerate(LENGTHS)]
+    wide = [positions(x, layout, i)[:n].astype(np.longdouble) for i, n in enumerate(LENGTHS)]
     there = np.flatnonzero(LENGTHS)
     everything = np.concatenate(wide)
     batch = (everything.mean(0), everything.var(0)) if training else running
@@ -144,9 +113,9 @@ def test_switchable_norm(layout, training, dtype, rng):
         centre = sum(s * m for s, m in zip(shares[0], means, strict=True))
         scale = np.sqrt(sum(s * v for s, v in zip(shares[1], variances, strict=True)) + 1e-5)
         exact = (wide[i] - centre) / scale * weight + bias
-        error = np.abs(_positions(y, layout, i)[: LENGTHS[i]] - exact) / np.maximum(1, np.abs(exact))
+        error = np.abs(positions(y, layout, i)[: LENGTHS[i]] - exact) / np.maximum(1, np.abs(exact))
         assert error.max() <= 4 * np.finfo(dtype).eps
-        assert not _positions(y, layout, i)[LENGTHS[i] :].any()
+        assert not positions(y, layout, i)[LENGTHS[i] :].any()
     assert not mean[5].any() and not var[5].any()
     gradients = fastnorm.switchable_norm_backward(
         dy, x, mean, var, *logits, weight, bias, *running, **options, lengths=LENGTHS
@@ -327,110 +296,18 @@ def test_a_long_sample_among_short_ones(layout, name, rng):
     assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
     for sample in (1, 3, 5):
         length = lengths[sample]
-        own = np.ascontiguousarray(_positions(x, layout, sample)[:length].T)[np.newaxis]
+        own = np.ascontiguousarray(positions(x, layout, sample)[:length].T)[np.newaxis]
         if layout == "NLC":
             own = np.ascontiguousarray(own.swapaxes(1, 2))
         expected = function(own, *extra, **options)
-        assert np.array_equal(_positions(y, layout, sample)[:length], _positions(expected, layout, 0))
+        assert np.array_equal(positions(y, layout, sample)[:length], positions(expected, layout, 0))
 
 
 def test_running_statistics_of_instances(rng):
-    x, *_ = _padded("NLC", np.float64, rng)
+    x, *_ = padded("NLC", np.float64, rng)
     running = np.zeros(6), np.ones(6)
     fastnorm.instance_norm(x, *running, layout="NLC", lengths=LENGTHS, momentum=0.3)
     means = np.mean([x[i, :n].mean(0) for i, n in enumerate(LENGTHS) if n], 0)
     unbiased = [x[i, :n].var(0) * n / max(n - 1, 1) for i, n in enumerate(LENGTHS) if n]
     np.testing.assert_allclose(running[0], 0.3 * means, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(running[1], 0.7 + 0.3 * np.mean(unbiased, 0), rtol=1e-12)
-
-
-KEEPING = {
-    "instance_norm": {"layout": "NLC"},
-    "group_norm": {"num_groups": 3, "layout": "NLC"},
-    "batch_norm": {"training": True, "layout": "NLC"},
-    "batch_norm, inference": {"running_mean": np.ones(6), "running_var": np.ones(6), "layout": "NLC"},
-    "switchable_norm": {"layout": "NLC"},
-    "layer_norm": {},
-}
-
-
-@pytest.mark.parametrize("name", KEEPING)
-def test_out_and_kept_padding(name, rng):
-    x, *_ = _padded("NLC", np.float32, rng)
-    valid = (np.arange(11) < LENGTHS[:, np.newaxis])[..., np.newaxis]
-    options = {**KEEPING[name], "lengths": LENGTHS}
-    function = getattr(fastnorm, name.split(",")[0])
-    plain, given = function(x, **options), x.copy()
-    out = np.full_like(x, 5)
-    y = function(x, **options, keep_padding=True, out=out)
-    assert y is out and np.array_equal(y, np.where(valid, plain, 5))
-    kept = function(x, **options, keep_padding=True)
-    assert np.array_equal(kept, np.where(valid, plain, x), equal_nan=True)
-    assert function(given, **options, keep_padding=True, out=given) is given
-    assert np.array_equal(given, kept, equal_nan=True)
-    assert function(x, **options, out=x) is x
-    assert np.array_equal(x, plain)
-
-
-def test_strided_and_16_bit_input(rng):
-    x, *_ = _padded("NLC", np.float16, rng)
-    wide = fastnorm.instance_norm(x.astype(np.float32), layout="NLC", lengths=LENGTHS)
-    store = np.zeros((14, 22, 6), np.float16)
-    view = store[::2, ::2]
-    view[...] = x
-    assert np.array_equal(
-        fastnorm.instance_norm(view, layout="NLC", lengths=LENGTHS), wide.astype(np.float16)
-    )
-
-
-def test_nothing_valid(rng):
-    x, dy, *_ = _padded("NLC", np.float32, rng)
-    none = np.zeros(7, int)
-    running = np.zeros(6), np.ones(6)
-    for y in (
-        fastnorm.batch_norm(x, *running, training=True, layout="NLC", lengths=none),
-        fastnorm.instance_norm(x, *running, layout="NLC", lengths=none),
-        fastnorm.switchable_norm(
-            x, None, None, None, None, *running, training=True, layout="NLC", lengths=none
-        ),
-        fastnorm.layer_norm(x, lengths=none),
-    ):
-        assert y.shape == x.shape and not y.any()
-    assert not running[0].any() and np.all(running[1] == 1)
-    found = fastnorm.switchable_norm_backward(
-        dy, x, np.zeros((7, 6)), np.zeros((7, 6)), training=True, layout="NLC", lengths=none
-    )
-    assert not any(g.any() for g in found)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"mask": np.ones((7, 11))}, TypeError, "mask has dtype float64, expected a boolean"),
-        ({"mask": np.ones((7, 6), bool)}, ValueError, r"mask has shape \(7, 6\), expected one .* broadcast to \(7, 11\)"),
-        ({"lengths": [1.0] * 7}, TypeError, "lengths has dtype float64, expected integers"),
-        ({"lengths": [1] * 6}, ValueError, r"lengths has shape \(6,\), expected \(7,\)"),
-        ({"lengths": [12] * 7}, ValueError, "lengths has values from 12 to 12, expected 0 to 11"),
-        ({"lengths": [-1] * 7}, ValueError, "lengths has values from -1 to -1"),
-        ({"lengths": [1] * 7, "mask": np.ones((7, 11), bool)}, ValueError, "mask and lengths are both given"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("name", ["batch_norm", "instance_norm", "group_norm", "switchable_norm"])
-def test_errors(name, options, error, message, rng):
-    x, _, weight, bias = _padded("NLC", np.float32, rng)
-    out = np.full_like(x, 5)
-    with pytest.raises(error, match=message):
-        getattr(fastnorm, name)(
-            x, *OF_SAMPLES.get(name, ()), weight=weight, bias=bias, layout="NLC", out=out, **options
-        )
-    assert np.all(out == 5)
-
-
-@pytest.mark.parametrize(
-    "offsets",
-    [[1, 20], [0, 19], [0, 12, 8, 20], []],
-    ids=["not from 0", "not to the end", "falling", "empty"],
-)
-def test_offsets_that_are_none(offsets, rng):
-    with pytest.raises(ValueError, match=r"cu_seqlens is .*, expected offsets that begin with 0"):
-        fastnorm.instance_norm(np.ones((20, 6), np.float32), cu_seqlens=np.array(offsets, np.int32))

@@ -1,0 +1,99 @@
+"""Masks and lengths: `out` and kept padding, other dtypes and strides, nothing valid, and what is refused."""
+
+import numpy as np
+import pytest
+
+import fastnorm
+
+from .padding import LENGTHS, OF_SAMPLES, padded
+
+KEEPING = {
+    "instance_norm": {"layout": "NLC"},
+    "group_norm": {"num_groups": 3, "layout": "NLC"},
+    "batch_norm": {"training": True, "layout": "NLC"},
+    "batch_norm, inference": {"running_mean": np.ones(6), "running_var": np.ones(6), "layout": "NLC"},
+    "switchable_norm": {"layout": "NLC"},
+    "layer_norm": {},
+}
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_out_and_kept_padding(name, rng):
+    x, *_ = padded("NLC", np.float32, rng)
+    valid = (np.arange(11) < LENGTHS[:, np.newaxis])[..., np.newaxis]
+    options = {**KEEPING[name], "lengths": LENGTHS}
+    function = getattr(fastnorm, name.split(",")[0])
+    plain, given = function(x, **options), x.copy()
+    out = np.full_like(x, 5)
+    y = function(x, **options, keep_padding=True, out=out)
+    assert y is out and np.array_equal(y, np.where(valid, plain, 5))
+    kept = function(x, **options, keep_padding=True)
+    assert np.array_equal(kept, np.where(valid, plain, x), equal_nan=True)
+    assert function(given, **options, keep_padding=True, out=given) is given
+    assert np.array_equal(given, kept, equal_nan=True)
+    assert function(x, **options, out=x) is x
+    assert np.array_equal(x, plain)
+
+
+def test_strided_and_16_bit_input(rng):
+    x, *_ = padded("NLC", np.float16, rng)
+    wide = fastnorm.instance_norm(x.astype(np.float32), layout="NLC", lengths=LENGTHS)
+    store = np.zeros((14, 22, 6), np.float16)
+    view = store[::2, ::2]
+    view[...] = x
+    assert np.array_equal(
+        fastnorm.instance_norm(view, layout="NLC", lengths=LENGTHS), wide.astype(np.float16)
+    )
+
+
+def test_nothing_valid(rng):
+    x, dy, *_ = padded("NLC", np.float32, rng)
+    none = np.zeros(7, int)
+    running = np.zeros(6), np.ones(6)
+    for y in (
+        fastnorm.batch_norm(x, *running, training=True, layout="NLC", lengths=none),
+        fastnorm.instance_norm(x, *running, layout="NLC", lengths=none),
+        fastnorm.switchable_norm(
+            x, None, None, None, None, *running, training=True, layout="NLC", lengths=none
+        ),
+        fastnorm.layer_norm(x, lengths=none),
+    ):
+        assert y.shape == x.shape and not y.any()
+    assert not running[0].any() and np.all(running[1] == 1)
+    found = fastnorm.switchable_norm_backward(
+        dy, x, np.zeros((7, 6)), np.zeros((7, 6)), training=True, layout="NLC", lengths=none
+    )
+    assert not any(g.any() for g in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"mask": np.ones((7, 11))}, TypeError, "mask has dtype float64, expected a boolean"),
+        ({"mask": np.ones((7, 6), bool)}, ValueError, r"mask has shape \(7, 6\), expected one .* broadcast to \(7, 11\)"),
+        ({"lengths": [1.0] * 7}, TypeError, "lengths has dtype float64, expected integers"),
+        ({"lengths": [1] * 6}, ValueError, r"lengths has shape \(6,\), expected \(7,\)"),
+        ({"lengths": [12] * 7}, ValueError, "lengths has values from 12 to 12, expected 0 to 11"),
+        ({"lengths": [-1] * 7}, ValueError, "lengths has values from -1 to -1"),
+        ({"lengths": [1] * 7, "mask": np.ones((7, 11), bool)}, ValueError, "mask and lengths are both given"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["batch_norm", "instance_norm", "group_norm", "switchable_norm"])
+def test_errors(name, options, error, message, rng):
+    x, _, weight, bias = padded("NLC", np.float32, rng)
+    out = np.full_like(x, 5)
+    with pytest.raises(error, match=message):
+        getattr(fastnorm, name)(
+            x, *OF_SAMPLES.get(name, ()), weight=weight, bias=bias, layout="NLC", out=out, **options
+        )
+    assert np.all(out == 5)
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [[1, 20], [0, 19], [0, 12, 8, 20], []],
+    ids=["not from 0", "not to the end", "falling", "empty"],
+)
+def test_offsets_that_are_none(offsets, rng):
+    with pytest.raises(ValueError, match=r"cu_seqlens is .*, expected offsets that begin with 0"):
+        fastnorm.instance_norm(np.ones((20, 6), np.float32), cu_seqlens=np.array(offsets, np.int32))
