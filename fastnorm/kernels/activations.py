@@ -77,7 +77,7 @@ def _identity_derivative(z):
 
 
 @step
-def _relu(z):
+def relu(z):
     zero = number_like(z, 0)
     return if_less(z, zero, zero, z)
 
@@ -110,7 +110,7 @@ def _gated(distribution):
     def value(z):
         a = _magnitude(z)
         tail, _ = distribution(a)
-        return fma(-a, tail, _relu(z))
+        return fma(-a, tail, relu(z))
 
     @step
     def derivative(z):
@@ -149,7 +149,7 @@ def _both(value, derivative):
 
 
 _identity_backward = _backward(_identity_derivative)
-_relu_forward, _relu_backward = _both(_relu, _relu_derivative)
+_relu_forward, _relu_backward = _both(relu, _relu_derivative)
 _gelu_forward, _gelu_backward = _both(*_gated(normal_tail))
 _gelu_tanh_forward, _gelu_tanh_backward = _both(*_gated(_tanh_logistic))
 _silu_forward, _silu_backward = _both(silu, silu_derivative)
