@@ -27,11 +27,11 @@ def data(layout, rng, dtype=np.float32):
     return dy, x, rng.uniform(0.5, 1, 6).astype(dtype), rng.uniform(-1, 1, 6).astype(dtype)
 
 
-def exactly(dy, x, weight, bias, layout):
+def exactly(dy, x, weight, bias, layout, **options):
     """(y, norm, dx, dweight, dbias) as they are defined."""
     dy, x, weight, bias = map(widen, (dy, x, weight, bias))
-    y, norm = reference.global_response_norm(x, weight, bias, layout=layout)
-    gradients = reference.global_response_norm_backward(dy, x, norm, weight, bias, layout=layout)
+    y, norm = reference.global_response_norm(x, weight, bias, layout=layout, **options)
+    gradients = reference.global_response_norm_backward(dy, x, norm, weight, bias, layout=layout, **options)
     return y, norm, *gradients
 
 
@@ -51,6 +51,23 @@ def test_equals_the_definition(layout, dtype, parameters, rng):
     found = global_response_norm_backward(dy, x, norm, weight, bias, layout=layout)
     assert_gradients(found, gradients, dtype)
     assert_like(found.dx, x)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+@pytest.mark.parametrize("parameters", ["neither", "weight", "bias", "both"])
+@every_dtype
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW", "CHWN"])
+def test_activation(layout, dtype, parameters, activation, rng):
+    dy, x, weight, bias = data(layout, rng, dtype)
+    x[tuple(0 if letter in "NC" else slice(None) for letter in layout)] = 0  # z is the bias, its slope 1
+    weight = weight if parameters in ("weight", "both") else None
+    bias = np.abs(bias) if parameters in ("bias", "both") else None
+    exact, norm, *gradients = exactly(dy, x, weight, bias, layout, activation=activation)
+    with np.errstate(all="raise"):
+        y = global_response_norm(x, weight, bias, layout=layout, activation=activation)
+        found = global_response_norm_backward(dy, x, norm, weight, bias, layout=layout, activation=activation)
+    assert_exact(y, exact, dtype)
+    assert_gradients(found, gradients, dtype)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 40001), (2, 601, 3)])
@@ -107,7 +124,7 @@ def test_agrees_with_the_authors(layout, rng):
 @pytest.mark.parametrize("layout", ["NLC", "CHWN"])
 def test_reference_gradients_against_central_differences(layout, rng):
     dy, *arguments = data(layout, rng, np.float64)
-    options = {"layout": layout, "eps": 0.3}
+    options = {"layout": layout, "eps": 0.3, "activation": "silu"}
     _, norm = reference.global_response_norm(*arguments, **options)
     x, *parameters = arguments
     gradients = reference.global_response_norm_backward(dy, x, norm, *parameters, **options)
@@ -198,6 +215,7 @@ def test_wrong_arguments_name_themselves(rng):
         (lambda: global_response_norm(x, weight, bias, layout="NHWC", out=x), r"weight has shape \(6,\), expected \(7,\)"),
         (lambda: global_response_norm(x, weight, bias, layout="NCW", out=x), 'layout is "NCW"'),
         (lambda: global_response_norm(x, weight, bias, eps="no", out=x), "eps is 'no'"),
+        (lambda: global_response_norm(x, weight, bias, activation="elu", out=x), "activation is 'elu'"),
         (lambda: global_response_norm(x, weight, bias, out=x[:, :5]), "out has shape"),
         (lambda: global_response_norm_backward(x, x, norm[:3], weight), r"norm has shape \(3, 6\), expected \(4, 6\)"),
         (lambda: global_response_norm_backward(x[:3], x, norm, weight), "dy has shape"),

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
+from ..kernels.activations import CODES
 from ..kernels.job import SUM_OF_SQUARES
 from ._backward import Gradients
 from ._forward import Array
@@ -15,6 +16,8 @@ from ._grid import apply, gradient, moments, of_samples, sums, unmoved
 from ._roles import INSTANCE, Norm, with_own_pairs
 
 _RESPONSE = with_own_pairs(Norm(INSTANCE.shared, second_moment=SUM_OF_SQUARES))
+
+_NO_PAIR: tuple[Array | None, Array | None] = (None, None)
 
 
 class _Response(NamedTuple):
@@ -38,13 +41,14 @@ def global_response_norm(
     *,
     layout: str | None = None,
     eps: float = 1e-6,
+    activation: str | None = None,
     out: Array | None = None,
     return_norm: bool = False,
 ) -> Any:
     r"""Raise each channel by the share that its norm over all positions has in the sample.
 
-    .. math:: g_{nc} = \lVert x_{nc} \rVert_2, \quad
-              y = x \cdot \left(1 + \mathrm{weight} \cdot \frac{g}{\mathrm{mean}_c(g) + \mathrm{eps}}\right) + \mathrm{bias}
+    .. math:: g_{nc} = \lVert x_{nc} \rVert_2, \quad y = \mathrm{activation}\left(x \cdot
+              \left(1 + \mathrm{weight} \cdot \frac{g}{\mathrm{mean}_c(g) + \mathrm{eps}}\right) + \mathrm{bias}\right)
 
     Parameters
     ----------
@@ -54,6 +58,8 @@ def global_response_norm(
         The axes by letter, such as "NHWC", in which ConvNeXt V2 has them; None means channels at axis 1.
     eps : float
         Added to the mean of a sample's norms.
+    activation : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"}, optional
+        Applied to the result in the same trip.
     out : array of x's shape and dtype, optional
         Where to write y; it may be x itself.
     return_norm : bool
@@ -89,10 +95,11 @@ def global_response_norm(
     shared, added = INSTANCE.shared(x.shape, layout), _checks.eps(eps)
     out = _checks.result(out, "out", x)
     weight, bias = _checks.affine_pair(weight, bias, shared.parameters, x.dtype, shared.why, out)
+    _checks.activation(activation, CODES)
     norm = np.sqrt(moments(_RESPONSE, layout, x).variance)
     with np.errstate(all="ignore"):  # as in the kernels
-        scale = _Response.of(norm, weight, added).scale
-        y = apply(_RESPONSE, layout, x, unmoved(scale.shape), scale, of_samples(bias, scale.shape), out=out)
+        pair = _Response.of(norm, weight, added).scale, of_samples(bias, norm.shape)
+        y = apply(_RESPONSE, layout, x, unmoved(norm.shape), *pair, activation=activation, out=out)
     return (y, norm) if return_norm else y
 
 
@@ -105,16 +112,19 @@ def global_response_norm_backward(
     *,
     layout: str | None = None,
     eps: float = 1e-6,
+    activation: str | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
     r"""Gradients of `global_response_norm` with respect to x, weight and bias.
 
-    .. math:: p = \mathrm{weight} \cdot \sum dy \cdot x, \quad m = \mathrm{mean}_c(g) + \mathrm{eps}, \quad
-              dx = dy \cdot \left(1 + \mathrm{weight} \cdot \frac{g}{m}\right) +
+    With :math:`dz = dy \cdot \mathrm{activation}'(z)`,
+
+    .. math:: p = \mathrm{weight} \cdot \sum dz \cdot x, \quad m = \mathrm{mean}_c(g) + \mathrm{eps}, \quad
+              dx = dz \cdot \left(1 + \mathrm{weight} \cdot \frac{g}{m}\right) +
               \frac{x}{g} \cdot \left(\frac{p}{m} - \frac{\mathrm{mean}_c(p \cdot g)}{m^2}\right)
 
     where the sum is taken over the positions of a sample's channel; dweight and dbias are the sums of
-    :math:`dy \cdot x \cdot g / m` and of dy over all elements of a channel.
+    :math:`dz \cdot x \cdot g / m` and of dz over all elements of a channel.
 
     Parameters
     ----------
@@ -122,8 +132,8 @@ def global_response_norm_backward(
         The gradient of the result, and the forward call's input.
     norm : float64 array of shape (N, C)
         As `global_response_norm` returned it with `return_norm=True`.
-    weight, bias, layout, eps
-        The forward call's.
+    weight, bias, layout, eps, activation
+        The forward call's; the bias matters to an activation alone.
     needs : three booleans
         Whether to compute dx, dweight and dbias; None stands in the place of those that are not.
 
@@ -156,16 +166,19 @@ def global_response_norm_backward(
     norm = _checks.parameter(norm, "norm", shape, FLOAT64, "that of what the forward call returned")
     with np.errstate(all="ignore"):
         mean, shares, scale = _Response.of(norm, pair[0], added)
-        inverse = np.divide(1, norm, out=np.zeros_like(norm), where=norm != 0)
-        nothing = np.zeros_like(norm)
-        of_dy, product = sums(_RESPONSE, layout, dy, x, nothing, inverse)
-        product = product * norm  # Σ dy·x
+        length = np.where(norm == 0, 1, norm)  # of zeros, which stay zeros
+        inverse, nothing = 1 / length, np.zeros(shape)
+        of_g, own = scale, _NO_PAIR
+        if activation is not None:  # the kernels know z as x_hat·weight + bias
+            of_g, own = inverse, (scale * length, of_samples(pair[1], shape))
+        of_dz, product = sums(_RESPONSE, layout, dy, x, nothing, inverse, *own, activation=activation)
+        product = product * norm  # Σ dz·x
         dx = None
         if needs[0]:
             p = product if pair[0] is None else pair[0] * product
             of_mean = np.sum(p * norm, 1, keepdims=True) / (max(norm.shape[1], 1) * np.square(mean))
-            terms = scale, p / mean - of_mean, nothing
-            dx = gradient(_RESPONSE, layout, dy, x, nothing, inverse, terms)
+            terms = of_g, p / mean - of_mean, nothing
+            dx = gradient(_RESPONSE, layout, dy, x, nothing, inverse, terms, *own, activation=activation)
         dweight = cast(np.sum(product * shares, 0), dtype) if needs[1] else None
-        dbias = cast(np.sum(of_dy, 0), dtype) if needs[2] else None
+        dbias = cast(np.sum(of_dz, 0), dtype) if needs[2] else None
     return Gradients(dx, dweight, dbias)
