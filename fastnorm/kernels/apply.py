@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .._jit import routine, step, strict
+from .._jit import step, strict
 from .activations import NONE, RELU, activate, relu
-from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING, place
+from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
 from .loads import load, load_part, store, store_part
 from .memory import cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
 from .phases import run_one
@@ -139,20 +139,6 @@ def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
                 activate(target, none, count, code)
         if is_staged(y, streaming):
             deliver(buffer, y, to + i, count, streaming)
-
-
-@routine
-def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, step):
-    """y of some groups of a short run each, without activation, stored plainly; batch: mean, tail, rstd, `step` apart."""
-    each = pair_along(pair, job)
-    shared = job[AFFINE + ALONG] == 0
-    for j in range(groups):
-        b = first + j
-        affine = place(pairs, b, 0)
-        w, c = shared_pair(pair[0], pair[1], affine) if shared else (1.0, 0.0)
-        known = coefficients(y, (batch[j], batch[step + j], batch[2 * step + j]), w, c)
-        high, scale, shift = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
-        paired_run(x, place(xs, b, 0), y, place(ys, b, 0), size, each, affine, high, scale, shift)
 
 
 @step

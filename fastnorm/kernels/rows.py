@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import kernel, routine, step
 from .activations import NONE
-from .apply import apply_run, coefficients, pair_along, pair_of, run_given, shared_pair, short_results
+from .apply import apply_run, coefficients, pair_along, pair_of, run_given, shared_pair
 from .groups import (
     PARTIAL,
     apply_tasks,
@@ -25,8 +25,8 @@ from .job import (
     LENGTH,
     OPTIONS,
     PARAMETERS,
-    SECOND_MOMENT,
     STREAMING,
+    UNCENTRED,
     X,
     Y,
     by_segment,
@@ -42,7 +42,9 @@ from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
-from .sums import BLOCK, is_short, rstd_from, short_sums, statistic_from, statistic_of_sums
+from .short import short_results, short_sums
+from .slabs import clear
+from .sums import BLOCK, is_short, rstd_from, statistic_from, statistic_of_sums
 from .vectors import lanes
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
@@ -181,18 +183,20 @@ def _forward_groups(i, arrays, numbers, job, eps):
                 sums = group_sums(source, where, job, chunks, low + j, partial)
                 batch[_CENTRE + j], batch[_FIRST + j], batch[_SECOND + j] = sums
         if short:
-            short_sums(source, where, low, groups, count, job[OPTIONS + SECOND_MOMENT], batch, _GROUPS)
+            short_sums(source, where, job, low, groups, count, batch)
         _finish_batch(batch, count_of(job), eps, sums_squares(job))
-        for j in range(groups):
-            found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
-            if given(statistics):
+        if given(statistics):
+            for j in range(groups):
+                found = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j], batch[_VARIANCE + j])
                 store_moments(statistics, found, kept(job), low + j, not given(y))
-            batch[_MEAN + j], batch[_TAIL + j] = centre_of(job, found[0], found[1])
-            if given(y) and not plain:
-                statistic = (batch[_MEAN + j], batch[_TAIL + j], found[2])
-                apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
+        if job[UNCENTRED] != 0:
+            clear(batch, _RSTD)
         if given(y) and plain:
-            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, _GROUPS)
+            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch)
+        elif given(y):
+            for j in range(groups):
+                statistic = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j])
+                apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
 
 
 @Phase

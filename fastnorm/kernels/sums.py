@@ -12,8 +12,10 @@ from .vectors import (
     first_of,
     fma,
     head,
+    if_less,
     in_vectors,
     lanes,
+    number_like,
     root,
     splat,
     spread,
@@ -28,23 +30,35 @@ BLOCK = 2048
 _TINY, _TINIEST = 1e-30, 1e-290
 _HUGE, _HUGEST = 1e37, 1e300
 # A centre a third of a standard deviation from the mean: of rows of noise, one in a hundred.
-_FAR = 0.1
+FAR = 0.1
+
+
+@step
+def ends(x, at, end, size):
+    """A vector from either end of elements that lie from `at` to `end`, in runs of `size`, added up."""
+    n = lanes(x)
+    if size >= n:
+        return load(x, at) + load(x, end - n)
+    return load_part(x, at, size) + load_part(x, end - size, size)
+
+
+@step
+def share_of(x, size):
+    """What the sum of both ends is multiplied by for their mean."""
+    return 0.5 / min(size, lanes(x))
 
 
 @step
 def pilot(x, at, end, size):
-    """A number near the mean of elements that lie from `at` to `end`, in runs of `size`: the mean of their two ends.
+    """A number near the mean of such elements: the mean of their two ends.
 
     Sums about it need not know the mean: where it lies within a third of a standard deviation, they lose nothing.
     """
-    n = lanes(x)
-    if size >= n:
-        return cast(x, added_up(load(x, at) + load(x, end - n)) / (2 * n))
-    return cast(x, added_up(load_part(x, at, size) + load_part(x, end - size, size)) / (2 * size))
+    return cast(x, added_up(ends(x, at, end, size)) * share_of(x, size))
 
 
 @step
-def _run_sums(x, at, size, centre, first, second):
+def run_sums(x, at, size, centre, first, second):
     """(first + Σ d, second + Σ d²) of a run, lane by lane."""
     n = lanes(x)
     whole = in_vectors(size, n)
@@ -76,7 +90,7 @@ def centred_sums(x, walk, b, first, last, low, high, centre):
                 total1, total2 = total1 + wide(s1), total2 + wide(s2)
                 s1, s2 = zero, zero
                 filled = 0
-            s1, s2 = _run_sums(x, at + i, size, about, s1, s2)
+            s1, s2 = run_sums(x, at + i, size, about, s1, s2)
             filled += size
     if filled == (last - first) * (high - low):
         return added_up(s1), added_up(s2)
@@ -85,7 +99,7 @@ def centred_sums(x, walk, b, first, last, low, high, centre):
 
 @step
 def _wide_run_sums(x, at, size, centre, first, second):
-    """`_run_sums` with d in float64."""
+    """`run_sums` with d in float64."""
     n = lanes(x)
     for i in range(0, size, n):
         count = min(n, size - i)
@@ -104,13 +118,21 @@ def _wide_sums(x, walk, b, first, last, low, high, centre):
 
 
 @step
-def is_sound(x, s1, s2, count, far):
-    """Whether (Σ d, Σ d²) have lost nothing: neither to the range of x's dtype, nor to a centre far from the mean.
+def soundness(x, s1, s2, count, far):
+    """1 where (Σ d, Σ d²) have lost nothing, neither to the range of x's dtype nor to a centre far from the mean; else 0.
 
-    `far` is the share of its squared distance in a mean square that loses too much.
+    Of numbers or of vectors. `far` is the share of its squared distance in a mean square that loses too much.
     """
     least, most = (_TINIEST, _HUGEST) if is_double(x) else (_TINY, _HUGE)
-    return (s2 > least) & (s2 < most) & (s1 * s1 <= far * s2 * count)
+    no, yes = number_like(s2, 0.0), number_like(s2, 1.0)
+    near = if_less(far * s2 * count, s1 * s1, no, yes)
+    return if_less(least, s2, if_less(s2, most, near, no), no)
+
+
+@step
+def is_sound(x, s1, s2, count, far):
+    """The same of numbers, as an answer."""
+    return soundness(x, s1, s2, count, far) > 0.0
 
 
 @routine
@@ -123,7 +145,7 @@ def _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
     if second_moment == 0:
         centre = cast(x, centre + s1 / count)
         s1, s2 = centred_sums(x, walk, b, first, last, low, high, centre)
-        if is_sound(x, s1, s2, count, _FAR):
+        if is_sound(x, s1, s2, count, FAR):
             return np.float64(centre), s1, s2
     middle = 0.0
     if second_moment == 0:
@@ -134,10 +156,10 @@ def _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
 
 
 @step
-def _checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment):
+def checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment):
     """(centre, Σ d, Σ d²), as it was found about `centre` if that is sound."""
     s1, s2 = 0.0 if second_moment != 0 else found[0], found[1]
-    if is_sound(x, s1, s2, (last - first) * (high - low), _FAR):
+    if is_sound(x, s1, s2, (last - first) * (high - low), FAR):
         return np.float64(centre), s1, s2
     return _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
 
@@ -153,29 +175,13 @@ def moment_sums(x, walk, b, first, last, low, high, second_moment):
         at, end = place(walk, b, first) + low, place(walk, b, last - 1) + high
         centre = pilot(x, at, end, high - low)
     found = centred_sums(x, walk, b, first, last, low, high, centre)
-    return _checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment)
+    return checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment)
 
 
 @step
 def is_short(x, size):
     """Whether a run is so short that a core has it in L1, and its sums need not be carried over to float64."""
     return size <= 2 * lanes(x) * lanes(x)
-
-
-@routine
-def short_sums(x, walk, first, groups, size, second_moment, batch, step):
-    """`moment_sums` of some groups of one short run each, to the bit: into three lines of `batch`, `step` apart.
-
-    Apart from the rest of a kernel it has all registers: of a row of 16, that is a third of its time.
-    """
-    zero, none, one = splat(x, 0.0), np.int64(0), np.int64(1)
-    for j in range(groups):
-        at = place(walk, first + j, 0)
-        centre = cast(x, 0) if second_moment != 0 else pilot(x, at, at + size, size)
-        v1, v2 = _run_sums(x, at, size, splat(x, centre), zero, zero)
-        found = added_up(v1), added_up(v2)
-        sums = _checked_sums(x, walk, first + j, none, one, none, size, centre, found, second_moment)
-        batch[j], batch[step + j], batch[2 * step + j] = sums
 
 
 # -- Moments: (mean, tail, M2), the mean being mean + tail ---------------------------------------------------------

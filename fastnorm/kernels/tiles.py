@@ -293,7 +293,7 @@ def columns_of(parameter, at, count, missing):
 
 
 @strict
-def _store_coefficients(like, mean, tail, rstd, pair, affine, count, lines, line):
+def store_coefficients(like, mean, tail, rstd, pair, affine, count, lines, line):
     """high, scale and shift of a vector of columns, from float64 ones; pair: their weights and biases, or null."""
     w, c = columns_of(pair[0], affine, count, 1.0), columns_of(pair[1], affine, count, 0.0)
     high = narrow(like, mean)
@@ -312,7 +312,7 @@ def fill_coefficients(like, state, rstd, width, pair, affine, lines, line):
     """
     for k in range(0, padded(like, width), lanes(state)):
         mean, tail, found = load(state, k), load(state, line + k), load(rstd, k)
-        _store_coefficients(like, mean, tail, found, pair, affine + k, width - k, moved(lines, k), line)
+        store_coefficients(like, mean, tail, found, pair, affine + k, width - k, moved(lines, k), line)
 
 
 @step
@@ -335,4 +335,4 @@ def fill_given(like, statistics, own, eps, pair, at, width, lines, line):
         centre = _given_columns(mean, at, k, count, own)
         tail = _given_columns(mean, tails + at, k, count, own) if tails > 0 else spread(0.0)
         rstd = inverse_root(_given_columns(variance, at, k, count, own) + eps)
-        _store_coefficients(like, centre, tail, rstd, pair, at + k, count, moved(lines, k), line)
+        store_coefficients(like, centre, tail, rstd, pair, at + k, count, moved(lines, k), line)

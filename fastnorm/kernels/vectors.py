@@ -321,11 +321,66 @@ def emit_added_up(builder, value):
     while count > 1:
         if count == 8:
             value = widened(builder, value)
-        count //= 2
-        nothing = ir.Constant(value.type, ir.Undefined)
-        parts = [builder.shuffle_vector(value, nothing, _places(range(at, at + count))) for at in (0, count)]
-        value = builder.fadd(*parts)
+        value, count = _halves_added(builder, value), count // 2
     return builder.extract_element(value, ir.Constant(INT32, 0))
+
+
+def _halves_added(builder, value):
+    half = value.type.count // 2
+    nothing = ir.Constant(value.type, ir.Undefined)
+    parts = [builder.shuffle_vector(value, nothing, _places(range(at, at + half))) for at in (0, half)]
+    return builder.fadd(*parts)
+
+
+@intrinsic
+def folded(typingctx, a):
+    """The upper half of a vector added to its lower half: what `added_up` does first."""
+
+    def emit(context, builder, found, arguments):
+        return _halves_added(builder, arguments[0])
+
+    return Vector(a.dtype, a.count // 2)(a), emit
+
+
+# Vectors that `added_up_each` takes, in the order in which halves have to be put behind each other for sums in order.
+EACH = 8
+_IN_TURN = (0, 4, 2, 6, 1, 5, 3, 7)
+
+
+@intrinsic
+def added_up_each(typingctx, memory):
+    """The sums of eight vectors that lie in memory one behind the other, `folded`: to the bit of `added_up`.
+
+    Their additions are shared: row by row, each had to wait for the one before it, 13 times.
+    """
+    size = vector_of(memory).count // 2
+
+    def emit(context, builder, found, arguments):
+        whole = ir.VectorType(context.get_value_type(memory.dtype), size)
+        values = []
+        for i in _IN_TURN:
+            place = builder.gep(arguments[0], [ir.Constant(INT64, i * size)], inbounds=True)
+            value = builder.load(builder.bitcast(place, whole.as_pointer()), align=LINE)
+            while value.type.count > EACH:
+                value = _halves_added(builder, value)
+            values.append(widened(builder, value))
+        for half in (4, 2, 1):
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [_halves_added_in_place(builder, a, b, half) for a, b in pairs]
+        return values[0]
+
+    return Vector(types.float64, EACH)(memory), emit
+
+
+def _halves_added_in_place(builder, a, b, half):
+    """Of each 2·half numbers of two vectors the halves added to each other, those of b behind those of a.
+
+    A blend and a shuffle: the sums of b have their terms the other way round.
+    """
+    count = a.type.count
+    own = [i if i & half == 0 else i + count for i in range(count)]
+    other = [i + half if i & half == 0 else i + count - half for i in range(count)]
+    return builder.fadd(*(builder.shuffle_vector(a, b, _places(places)) for places in (own, other)))
 
 
 @intrinsic(prefer_literal=True)
