@@ -29,6 +29,9 @@ def short_sums(x, walk, job, first, groups, size, batch):
         batch[j] = centre
         store(firsts, j * half, folded(v1))
         store(seconds, j * half, folded(v2))
+    for j in range(groups, ROWS):  # rows that are not there are sound
+        store(firsts, j * half, folded(zero))
+        store(seconds, j * half, folded(splat(x, 1.0)))
     store(batch, ROWS, spread(0.0))
     for j in range(0, groups, EACH):
         store(batch, 2 * ROWS + j, added_up_each(moved(seconds, j * half)))
