@@ -32,6 +32,7 @@ from .job import (
 )
 from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
 from .memory import deliver, given, is_double, is_staged, moved, nothing, stack, stage
+from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
 from .tiles import (
@@ -44,7 +45,7 @@ from .tiles import (
     known_columns,
     repeat,
 )
-from .vectors import added_up, fma, head, lanes, splat
+from .vectors import fma, head, lanes, splat
 
 # Lines of a slab: x_hat = (x - HIGH)·SCALE + SHIFT, and z likewise of Z_HIGH, Z_SCALE, Z_SHIFT …
 HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)

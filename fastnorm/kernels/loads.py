@@ -5,6 +5,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .._jit import step
+from .reductions import emit_added_up
 from .vectors import (
     BFLOAT16,
     DOUBLES,
@@ -13,7 +14,6 @@ from .vectors import (
     Vector,
     as_many,
     constant,
-    emit_added_up,
     first_lanes,
     llvm,
     vector_of,

@@ -15,7 +15,8 @@ from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS
 from .loads import add_part_to, add_to, add_vectors, load, load_vectors, store, store_sums, store_vectors
 from .memory import deliver, is_staged, moved, numbers_like, pointer, stack, stage
 from .phases import Phase, address, listed, run_one, table
-from .vectors import added, in_vectors, lanes, no_sums, splat, wide
+from .reductions import added, no_sums
+from .vectors import in_vectors, lanes, splat, wide
 
 # The lines of a job that a norm's has not: how the work is cut, then inputs, outputs and coefficients.
 CUT, FIRST = 3 * COLUMNS, 4 * COLUMNS

@@ -9,8 +9,9 @@ from .job import AFFINE, CONSTANT, COUNTS, LENGTH, OPTIONS, X, Y, kept, place, r
 from .loads import load, load_part, store_bytes
 from .memory import as_bytes, keep, pointer, stack
 from .phases import Phase, listed, run_all, table
+from .reductions import greatest
 from .sums import BLOCK, statistic_of_sums
-from .vectors import farther, greatest, in_vectors, lanes, rounded, splat, within, without_nan
+from .vectors import farther, in_vectors, lanes, rounded, splat, within, without_nan
 
 # The largest byte whose negative is one too.
 _MOST = 127.0

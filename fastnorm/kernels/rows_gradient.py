@@ -35,8 +35,9 @@ from .loads import (
     whole_vector,
 )
 from .memory import deliver, given, is_double, is_staged, moved, stack, stage
+from .reductions import added_up
 from .sums import BLOCK, add_exactly
-from .vectors import added_up, fma, head, in_vectors, lanes, splat, wide
+from .vectors import fma, head, in_vectors, lanes, splat, wide
 
 # Elements of groups that are finished together, for one trip to the parameters' gradients; and the most of them.
 BATCH = 16384

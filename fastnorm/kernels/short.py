@@ -7,9 +7,10 @@ from .apply import pair_along, paired_run, shared_pair, standardize
 from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place
 from .loads import load, store
 from .memory import cast, given, moved, nothing, stack
+from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
-from .vectors import DOUBLES, EACH, added_up, added_up_each, fma, folded, lanes, splat, spread
+from .vectors import DOUBLES, fma, lanes, splat, spread
 
 # Rows of a batch, a vector of float64's; and space for half a vector of each.
 ROWS = DOUBLES

@@ -6,8 +6,8 @@ from .._jit import routine, step, strict
 from .job import place
 from .loads import load, load_part
 from .memory import cast, is_double
+from .reductions import added_up
 from .vectors import (
-    added_up,
     at_least,
     first_of,
     fma,

@@ -18,8 +18,9 @@ from .loads import (
     whole_vector,
 )
 from .memory import cast, given, is_double, moved
+from .reductions import added_up
 from .sums import add_exactly, inverse_root, is_sound, merge, moments
-from .vectors import DOUBLES, added_up, fma, head, in_vectors, lanes, narrow, splat, spread, wide
+from .vectors import DOUBLES, fma, head, in_vectors, lanes, narrow, splat, spread, wide
 
 # Rows whose sums are taken in the precision of the input before they are carried over to float64.
 TILE = 64
