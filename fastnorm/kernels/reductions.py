@@ -1,4 +1,4 @@
-"""A vector's numbers reduced to one, or those of several vectors at once: sums in an order that is written out, the greatest."""
+"""A vector's numbers reduced to one, or those of several at once: sums in an order that is written out, and the greatest."""
 
 from llvmlite import ir
 from numba import types
