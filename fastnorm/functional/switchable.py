@@ -267,7 +267,7 @@ class _Mixture(NamedTuple):
     def back(self, rstd: Array, weight: Array, sums: _grid.Sums) -> tuple[Array, Array, Array]:
         """The terms of x_hat and of 1 in dx, and the gradients of the logits and of weight and bias."""
         terms, dlogits, dpair = np.empty((2, *rstd.shape)), np.zeros((2, 3)), np.zeros((2, rstd.shape[1]))
-        mix_backward.run(*self, rstd, weight, _grid.in_order(sums), terms, dlogits, dpair)
+        mix_backward.run(tuple(self), rstd, weight, _grid.in_order(sums), terms, dlogits, dpair)
         return terms, dlogits, dpair
 
 

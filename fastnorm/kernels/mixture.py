@@ -119,15 +119,14 @@ def mix(found, counts, logits, given, shares, layer, batch, mixed):
 
 
 @kernel()
-def mix_backward(
-    found, counts, given, shares, layer, batch, mixed, rstd, weight, sums, terms, dlogits, dpair
-):
+def mix_backward(mixture, rstd, weight, sums, terms, dlogits, dpair):
     """What the sums over every sample's channel say about its elements, the logits, and weight and bias.
 
-    found to mixed: as `mix` took and left them. rstd: (N, C), of mixed. weight: (C,). sums: Σ g and Σ g·x_hat, (N, C) each,
-    where x_hat is without the mixed mean's tail. To be written: terms, (2, N, C), those of x_hat and of 1 in dx; dlogits,
-    (2, 3), and dpair, dweight and dbias, (2, C), which are zeros to add to.
+    mixture: found, counts, given, shares, layer, batch and mixed, as `mix` took and left them. rstd: (N, C), of mixed.
+    weight: (C,). sums: Σ g and Σ g·x_hat, (N, C) each, where x_hat is without the mixed mean's tail. To be written: terms,
+    (2, N, C), those of x_hat and of 1 in dx; and zeros to add to, dlogits, (2, 3), and dpair, dweight and dbias, (2, C).
     """
+    found, counts, given, shares, layer, batch, mixed = mixture
     mean, tail, variance = found
     w, v = shares[0], shares[1]
     samples, channels = mean.shape
