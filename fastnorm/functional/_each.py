@@ -81,7 +81,9 @@ class Each:
         plans = [_plan(int(n), channels, arrays, roles, options) for n in lengths]
         self._jobs = np.array([p.job for p in plans])[length_of]
         self._columns = np.array([p.columns for p in plans], bool)[length_of]
-        self._folds = np.array([p.fold for p in plans], int)[length_of]
+        folds = np.array([p.fold for p in plans], int)[length_of]
+        # The samples by how many columns share a statistic.
+        self._by_fold = {fold: self._samples[folds == fold] for fold in {p.fold for p in plans}}
 
     def run(
         self,
@@ -122,28 +124,22 @@ class Each:
 
     def lines(self, count: int, kinds: int) -> Array:
         """Room for what a kernel writes of each sample, `kinds` statistics of which there are `count`."""
-        return np.empty((self._most, kinds * count * int(self._folds.max(initial=1))))
-
-    @property
-    def _most(self) -> int:
-        return len(self._sizes)
+        return np.empty((len(self._sizes), kinds * count * max(self._by_fold, default=1)))
 
     def read(self, lines: Array, found: Sequence[Array]) -> None:
         """Bring what was written there into arrays of shape (samples, count), as far as samples have positions."""
-        for fold in np.unique(self._folds):
-            chosen = self._samples[self._folds == fold]
+        for fold, chosen in self._by_fold.items():
             for k, statistic in enumerate(found):
-                size = statistic.shape[1] * int(fold)
+                size = statistic.shape[1] * fold
                 statistic[chosen] = lines[chosen, k * size : (k + 1) * size : fold]
 
     def written(self, statistic: Array) -> Array:
         """A statistic of shape (samples, count) as a kernel reads it: repeated for columns that share one."""
-        if self._folds.max(initial=1) == 1:
+        if max(self._by_fold, default=1) == 1:
             return np.ascontiguousarray(statistic)
         lines = self.lines(statistic.shape[1], 1)
-        for fold in np.unique(self._folds):
-            chosen = self._samples[self._folds == fold]
-            lines[chosen, : statistic.shape[1] * int(fold)] = np.repeat(statistic[chosen], fold, axis=1)
+        for fold, chosen in self._by_fold.items():
+            lines[chosen, : statistic.shape[1] * fold] = np.repeat(statistic[chosen], fold, axis=1)
         return lines
 
 

@@ -184,11 +184,35 @@ def _team(packed: Array) -> AbstractContextManager[Map]:
     return team(get_num_threads() if packed.nbytes > _SERIAL_BYTES else 1)
 
 
+class Valid(NamedTuple):
+    """Which positions of each sample are valid, their order being that of the axes."""
+
+    counts: Array  # (N,)
+    begins: Array  # (N,), the first of them
+    positions: int  # of each sample, valid or not
+    in_runs: bool  # do the valid ones of each sample touch?
+    mask: Array | None = None  # (N, positions); without one they run from the first position on
+
+    @classmethod
+    def of_mask(cls, mask: Array) -> Valid:
+        samples, positions = mask.shape
+        counts = np.count_nonzero(mask, 1)
+        if positions == 0:
+            return cls(counts, np.zeros(samples, np.int64), 0, True, mask)
+        begins, last = np.argmax(mask, 1), positions - np.argmax(mask[:, ::-1], 1)
+        in_runs = bool(np.all((last - begins == counts) | (counts == 0)))
+        return cls(counts, begins, positions, in_runs, mask)
+
+    def as_mask(self) -> Array:
+        mask = self.mask
+        return np.arange(self.positions) < self.counts[:, np.newaxis] if mask is None else mask
+
+
 class Padded(Ragged):
     """Samples in an array of as many positions as the longest has, or with gaps."""
 
-    def __init__(self, x: Array, layout: str | None, valid: Array, joined: bool) -> None:
-        """valid: (N, positions), whose order is that of the axes; `joined`: do channels share statistics?"""
+    def __init__(self, x: Array, layout: str | None, valid: Valid, joined: bool) -> None:
+        """`joined`: do channels share statistics?"""
         self._joined = joined
         self._sample, self._channel = _checks.layout(layout, x.ndim)
         self._spatial = tuple(i for i in range(x.ndim) if i not in (self._sample, self._channel))
@@ -196,11 +220,8 @@ class Padded(Ragged):
         self.channels_last = abs(x.strides[self._channel]) < min(strides, default=np.inf)
         self.channels = x.shape[self._channel]
         self._shape, self._valid = x.shape, valid
-        self._count(np.count_nonzero(valid, 1))
-        some = valid.shape[1] > 0
-        self._begins = np.argmax(valid, 1) if some else np.zeros(len(valid), np.int64)
-        last = valid.shape[1] - np.argmax(valid[:, ::-1], 1) if some else self._begins
-        self._in_runs = bool(np.all((last - self._begins == self.counts) | (self.counts == 0)))
+        self._begins, self._in_runs = valid.begins, valid.in_runs
+        self._count(valid.counts)
 
     def alone(self, y: Array, x: Array, out: Array | None, keep_padding: bool) -> Array:
         """A result that was computed everywhere, in an array of its own where padding is kept: its valid positions."""
@@ -213,7 +234,7 @@ class Padded(Ragged):
 
     def _padding(self) -> Array:
         """Where padding is, to be broadcast over the channels."""
-        invalid = ~self._valid.reshape([self._shape[i] for i in (self._sample, *self._spatial)])
+        invalid = ~self._valid.as_mask().reshape([self._shape[i] for i in (self._sample, *self._spatial)])
         sample = self._sample - (self._channel < self._sample)
         return np.expand_dims(np.moveaxis(invalid, 0, sample), self._channel)
 
@@ -225,7 +246,7 @@ class Padded(Ragged):
 
     def _canonical(self, x: Array) -> Array:
         """x as (N, positions, C), or (N, C, positions) where channels do not lie innermost."""
-        samples, positions = self._valid.shape
+        samples, positions = len(self.counts), self._valid.positions
         if self.channels_last:
             return self._ordered(x).reshape(samples, positions, self.channels)
         return self._ordered(x).reshape(samples, self.channels, positions)
@@ -241,7 +262,7 @@ class Padded(Ragged):
     def _chosen(self, sample: int) -> Any:
         # A slice where they touch, for it is copied in runs.
         if not self._in_runs:
-            return np.flatnonzero(self._valid[sample])
+            return np.flatnonzero(self._valid.as_mask()[sample])
         return slice(self._begins[sample], self._begins[sample] + self.counts[sample])
 
     def _own(self, view: Array, sample: int) -> Array:
@@ -315,12 +336,12 @@ def padded(x: Array, layout: str | None, mask: Any, lengths: Any, *, joined: boo
     if mask is not None:
         whole = np.broadcast_to(_checks.mask(mask, without, "the shape of x without its channels"), without)
         valid = np.moveaxis(whole, sample - (channel < sample), 0).reshape(x.shape[sample], -1)
-        return Padded(x, layout, valid, joined)
+        return Padded(x, layout, Valid.of_mask(valid), joined)
     if x.ndim != 3:
         raise ValueError(
             f"lengths is given, expected x with one axis beside samples and channels, as NLC and NCL have: x has {x.ndim} "
             f"axes (a mask says it of any)"
         )
     count = x.shape[3 - sample - channel]
-    valid = np.arange(count) < _checks.lengths(lengths, x.shape[sample], count)[:, np.newaxis]
-    return Padded(x, layout, valid, joined)
+    counts = _checks.lengths(lengths, x.shape[sample], count).astype(np.int64)
+    return Padded(x, layout, Valid(counts, np.zeros_like(counts), count, True), joined)
