@@ -82,7 +82,7 @@ def _identity_derivative(z):
 
 
 @step
-def relu(z):
+def _relu(z):
     zero = number_like(z, 0)
     return if_less(z, zero, zero, z)
 
@@ -116,7 +116,7 @@ def _gated(distribution):
     def value(z):
         a = _magnitude(z)
         tail, _ = distribution(a)
-        return fma(-a, tail, relu(z))
+        return fma(-a, tail, _relu(z))
 
     @step
     def derivative(z):
@@ -132,7 +132,7 @@ silu, silu_derivative = _gated(_logistic)
 # act and act' of a number, or of each in a vector.
 FUNCTIONS = {
     None: (_identity, _identity_derivative),
-    "relu": (relu, _relu_derivative),
+    "relu": (_relu, _relu_derivative),
     "gelu": _gated(normal_tail),
     "gelu_tanh": _gated(_tanh_logistic),
     "silu": (silu, silu_derivative),

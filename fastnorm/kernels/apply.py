@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._jit import step, strict
-from .activations import NONE, RELU, activate, relu
+from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
 from .loads import load, load_part, store, store_part
 from .memory import cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
@@ -57,29 +57,15 @@ def standardize(x, high, scale, shift):
 
 
 @step
-def _nothing_more(z):
-    return z
-
-
-def _run_and(then):
-    @step
-    def run(x, at, y, to, size, high, scale, shift):
-        n = lanes(y)
-        whole = in_vectors(size, n)
-        for i in range(0, whole, n):
-            store(y, to + i, then(standardize(load(x, at + i), high, scale, shift)))
-        rest = size - whole
-        if rest > 0:
-            store_part(
-                y, to + whole, then(standardize(load_part(x, at + whole, rest), high, scale, shift)), rest
-            )
-
-    return run
-
-
-# y = (x - high)·scale + shift; and relu of it, without the second loop that other activations take: of frozen batch norm
-# that was a third.
-plain_run, _relu_run = _run_and(_nothing_more), _run_and(relu)
+def plain_run(x, at, y, to, size, high, scale, shift):
+    """y = (x - high)·scale + shift."""
+    n = lanes(y)
+    whole = in_vectors(size, n)
+    for i in range(0, whole, n):
+        store(y, to + i, standardize(load(x, at + i), high, scale, shift))
+    rest = size - whole
+    if rest > 0:
+        store_part(y, to + whole, standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
 
 
 @step
@@ -131,12 +117,9 @@ def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)
         target = stage(moved(y, to + i), buffer, streaming)
-        if code == RELU and not given(pair[0]):
-            _relu_run(x, at + i, target, none, count, high, scale, shift)
-        else:
-            paired_run(x, at + i, target, none, count, pair, affine + i, high, scale, shift)
-            if code != NONE:
-                activate(target, none, count, code)
+        paired_run(x, at + i, target, none, count, pair, affine + i, high, scale, shift)
+        if code != NONE:
+            activate(target, none, count, code)
         if is_staged(y, streaming):
             deliver(buffer, y, to + i, count, streaming)
 
