@@ -75,7 +75,8 @@ class Each:
         alone = (sizes * 2 * get_num_threads() > sizes.sum()) & (sizes >= SERIAL_ELEMENTS)
         there = np.flatnonzero(counts)
         self._samples = there[np.argsort(~alone[there], kind="stable")]
-        self._sizes, self._alone = sizes, alone
+        self._count, self._elements = len(counts), int(sizes.sum())
+        self._side_by_side = np.where(alone, 0, sizes)[self._samples]
         lengths, length_of = np.unique(counts[self._samples], return_inverse=True)
         roles = norm.shared((1, 1, channels), argument).roles
         plans = [_plan(int(n), channels, arrays, roles, options) for n in lengths]
@@ -104,14 +105,13 @@ class Each:
                 tables[:, column] = self._addresses(array)
         for column, array in enumerate(numbers, ARRAYS):
             tables[:, column] = self._addresses(array)
-        sizes = np.where(self._alone, 0, self._sizes)[self._samples]
-        call = spread(each, int(self._sizes.sum()))
+        call = spread(each, self._elements)
         for kernel, chosen in zip(families, (~self._columns, self._columns), strict=True):
             if chosen.any():
                 jobs = self._jobs[chosen]
                 complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
                 whole = kernel.whole.address(own, FLOAT64)
-                call(whole, tables[chosen], jobs, np.cumsum(sizes[chosen]), eps, 1)
+                call(whole, tables[chosen], jobs, np.cumsum(self._side_by_side[chosen]), eps, 1)
 
     def _addresses(self, array: Laid | Array) -> Any:
         if isinstance(array, Laid):
@@ -124,7 +124,7 @@ class Each:
 
     def lines(self, count: int, kinds: int) -> Array:
         """Room for what a kernel writes of each sample, `kinds` statistics of which there are `count`."""
-        return np.empty((len(self._sizes), kinds * count * max(self._by_fold, default=1)))
+        return np.empty((self._count, kinds * count * max(self._by_fold, default=1)))
 
     def read(self, lines: Array, found: Sequence[Array]) -> None:
         """Bring what was written there into arrays of shape (samples, count), as far as samples have positions."""

@@ -123,7 +123,7 @@ def apply(
         kernel, size = (columns if at.plan.columns else rows).apply, elements(shared.parameters)
         call = new_call(key, at.plan, shared, kernel, x, eps=added, gradients=(0, size))
         x_in, y_to = at.x, at.results[0]
-    pair = call.pair(*(_rounded(p, call.dtype) for p in (weight, bias)))
+    pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     mean, tail, variance = map(call.placed, statistics)
     call.kernel(x_in, y_to, *pair, np.concatenate((mean, tail)), variance, call.job, call.eps, 1)
     return y if at is None else at.given_back()[0]
@@ -165,7 +165,7 @@ def sums(
         size = lines_of(at.plan), elements(shared.parameters)
         call = new_call(key, at.plan, shared, kernel, x, gradients=size)
         arrays = at.beside, at.x
-    pair = call.pair(*(_rounded(p, call.dtype) for p in (weight, bias)))
+    pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     found = np.zeros((2, *call.gradients))
     call.kernel(*arrays, call.none, *pair, call.statistic(mean), call.statistic(rstd), found, call.job, 1)
     return Sums(summed(found[1], call, FLOAT64), summed(found[0], call, FLOAT64))
@@ -202,12 +202,12 @@ def gradient(
         kernel = (columns_backward if at.plan.columns else rows_backward).gradient
         call = new_call(key, at.plan, shared, kernel, x)
         arrays = at.beside, at.x, at.results[0]
-    pair = call.pair(*(_rounded(p, call.dtype) for p in (weight, bias)))
+    pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     lines = np.concatenate([call.statistic(term) for term in terms])
     call.kernel(*arrays, *pair, call.statistic(mean), call.statistic(rstd), lines, call.job, 1)
     return dx if at is None else at.given_back()[0]
 
 
-def _rounded(parameter: Array | None, dtype: Any) -> Array | None:
+def rounded(parameter: Array | None, dtype: Any) -> Array | None:
     """A weight or bias, in C order."""
     return None if parameter is None else np.ascontiguousarray(parameter, dtype)

@@ -82,7 +82,7 @@ class Parts:
 
     def _pair(self, pair: Pair) -> tuple[Array | None, Array | None]:
         dtype = computed(self._x.dtype)
-        return both(*(None if p is None else np.ascontiguousarray(p, dtype) for p in pair))
+        return both(*(_grid.rounded(p, dtype) for p in pair))
 
     def moments(self) -> Moments:
         """Those of every sample and channel; 0 where no position is valid."""

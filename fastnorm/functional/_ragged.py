@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._layout import element_strides, walkable
-from .._threads import Map, get_num_threads, team
+from .._threads import Map, team
 from ._arrange import separate
 from ._each import Laid
 from ._results import new
@@ -62,7 +62,7 @@ class Ragged(ABC):
         """A copy of the positions of all samples, one after the other: (positions, C), or (C, positions)."""
         packed = self._room(x)
         view = self._canonical(x)
-        with _team(packed) as each:
+        with self._team(packed) as each:
             each(lambda one: np.copyto(one[1], self._own(view, one[0])), self._parts(packed))
         return packed
 
@@ -70,8 +70,12 @@ class Ragged(ABC):
         self, packed: Array, x: Array, out: Array | None = None, keep_padding: bool = False
     ) -> Array:
         """A pack as an array like x; padding is 0, or to be kept as `out`, or x, has it."""
-        result = _result(x, out, keep_padding)
-        self._unpack(packed, result)
+        return self._completed(result_like(x, out, keep_padding), packed, keep_padding)
+
+    def _completed(self, result: Array, packed: Array | None, keep_padding: bool) -> Array:
+        """A result with what has been written to a pack in its stead, and its padding."""
+        if packed is not None:
+            self._unpack(packed, result)
         if not keep_padding:
             self._clear_padding(result)
         return result
@@ -85,10 +89,14 @@ class Ragged(ABC):
     def _unpack(self, packed: Array, result: Array) -> None:
         """Write them to an array like x, and leave the others."""
         view = self._canonical(result)
-        with _team(packed) as each:
+        with self._team(packed) as each:
             each(lambda one: self._write(view, *one), self._parts(packed))
         if not np.may_share_memory(view, result):
             self._put_back(view, result)
+
+    def _team(self, packed: Array) -> AbstractContextManager[Map]:
+        """The threads to copy a pack with: to begin another takes 0.1 ms."""
+        return team(len(self.counts) if packed.nbytes > _SERIAL_BYTES else 1)
 
     def _parts(self, packed: Array) -> Iterator[tuple[int, Array]]:
         """Every sample that has a position, and its part of a pack."""
@@ -109,7 +117,7 @@ class Ragged(ABC):
 
     def target(self, x: Array, out: Array | None = None, keep_padding: bool = False) -> Target:
         """Where to write a result like x, or `out`."""
-        result = _result(x, out, keep_padding)
+        result = result_like(x, out, keep_padding)
         found = self._in_place(result) if out is None or separate([x], [out]) else None
         if found is not None:
             return Target(result, found, None)
@@ -118,20 +126,13 @@ class Ragged(ABC):
 
     def finished(self, target: Target, keep_padding: bool = False) -> Array:
         """The result, once its samples have been written."""
-        if target.pack is not None:
-            self._unpack(target.pack, target.result)
-        if not keep_padding:
-            self._clear_padding(target.result)
-        return target.result
+        return self._completed(target.result, target.pack, keep_padding)
 
     def _in_place(self, x: Array) -> Laid | None:
+        if (self._joined and not self.channels_last) or not self._in_runs or not walkable(x):
+            return None
         view = self._canonical(x)
-        if (
-            (self._joined and not self.channels_last)
-            or not self._in_runs
-            or not walkable(x)
-            or not np.may_share_memory(view, x)
-        ):
+        if not np.may_share_memory(view, x):
             return None
         strides = element_strides(view)
         position, channel = strides[-2:] if self.channels_last else strides[:-3:-1]
@@ -173,15 +174,11 @@ class Ragged(ABC):
         """Write 0 to all others."""
 
 
-def _result(x: Array, out: Array | None, keep_padding: bool) -> Array:
+def result_like(x: Array, out: Array | None, keep_padding: bool) -> Array:
+    """`out`, or a new array like x, which has what x has where padding is to be kept."""
     if out is not None:
         return out
     return x.copy(order="K") if keep_padding else new(x)
-
-
-def _team(packed: Array) -> AbstractContextManager[Map]:
-    """The threads to copy a pack with: to begin another takes 0.1 ms."""
-    return team(get_num_threads() if packed.nbytes > _SERIAL_BYTES else 1)
 
 
 class Valid(NamedTuple):
@@ -228,7 +225,7 @@ class Padded(Ragged):
         if not keep_padding:
             self._clear_padding(y)
             return y
-        result = _result(x, out, True)
+        result = result_like(x, out, True)
         np.copyto(result, y, where=~self._padding())
         return result
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import FLOAT64
-from ..kernels.activations import CODES
 from ._backward import Gradients, backward
 from ._forward import normalize
+from ._ragged import result_like
 from ._results import new
 from ._roles import LAYER
 
@@ -49,24 +49,19 @@ class ValidRows:
         self, weight: Any, bias: Any, eps: Any, activation: Any, out: Any, keep_padding: bool
     ) -> tuple[Array, Array, Array]:
         """y, and mean and rstd: of padding those of a row of zeros."""
-        x, added = self._x, _checks.eps(eps)
-        _checks.affine_pair(weight, bias, self._shared.parameters, x.dtype, self._shared.why)
-        _checks.activation(activation, CODES)
-        out = _checks.result(out, "out", x)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean, rstd = np.zeros(self._rows), np.full(self._rows, 1 / np.sqrt(np.float64(added)))
+        x, padding, out = self._x, ~self._valid, _checks.result(out, "out", self._x)
         # Every row by itself: those of padding, whatever is in them, change no other.
         target = None if keep_padding else out
-        y, found = normalize(LAYER, self._axes, x, weight, bias, added, activation, target, True)
+        y, found = normalize(LAYER, self._axes, x, weight, bias, eps, activation, target, True)
         assert found is not None, "they were wanted"
-        np.copyto(mean, found.mean, where=self._valid)
-        np.copyto(rstd, found.rstd, where=self._valid)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.mean[padding], found.rstd[padding] = 0, 1 / np.sqrt(np.float64(eps))
         if keep_padding:
-            result = x.copy(order="K") if out is None else out
+            result = result_like(x, out, True)
             np.copyto(result, y, where=np.expand_dims(self._valid, self._axes))
-            return result, mean, rstd
-        self._put(np.zeros((), y.dtype), y, ~self._valid)
-        return y, mean, rstd
+            return result, found.mean, found.rstd
+        self._put(np.zeros((), y.dtype), y, padding)
+        return y, found.mean, found.rstd
 
     def backward(
         self, dy: Any, mean: Any, rstd: Any, weight: Any, bias: Any, activation: Any, needs: Any

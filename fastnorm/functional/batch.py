@@ -90,24 +90,26 @@ def batch_norm(
            [-1.225, -1.414,  0.   ]], dtype=float32)
     """
     momentum = _checks.momentum(momentum)
-    update = Update(running_mean, running_var, momentum)
     constant = not training and (running_mean is not None or running_var is not None)
-    valid, to = None, out
     if mask is not None or lengths is not None:
         call = Call(BATCH, layout, x, weight, bias, activation, out)
         valid = padded(call.x, layout, mask, lengths)
         if not constant:
+            update = Update(running_mean, running_var, momentum)
             y, found = normalize_batch(call, valid, eps, keep_padding, update, BATCH_IN_TRAINING)
             return (y, found.mean, found.rstd) if return_stats else y
         to = None if keep_padding else out
-    if constant:
-        y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, to)
-        y = y if valid is None else valid.alone(y, x, out, keep_padding)
-        return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
-    y, statistics = normalize(
-        BATCH_IN_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update
-    )
-    return y if statistics is None else (y, statistics.mean, statistics.rstd)
+        y = standardize(BATCH, layout, call.x, running_mean, running_var, weight, bias, eps, activation, to)
+        y = valid.alone(y, call.x, out, keep_padding)
+    elif constant:
+        y = standardize(BATCH, layout, x, running_mean, running_var, weight, bias, eps, activation, out)
+    else:
+        update = Update(running_mean, running_var, momentum)
+        y, statistics = normalize(
+            BATCH_IN_TRAINING, layout, x, weight, bias, eps, activation, out, return_stats, update
+        )
+        return y if statistics is None else (y, statistics.mean, statistics.rstd)
+    return (y, *as_statistics(running_mean, running_var, eps)) if return_stats else y
 
 
 def batch_norm_backward(

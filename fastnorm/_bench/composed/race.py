@@ -91,14 +91,16 @@ def prepare(case: Case, name: str) -> Runner | None:
 def _traffic(case: Case) -> int:
     """The bytes of all arguments and results, each once."""
     given = case.make(np.random.default_rng(0))
-    results = case.ours(*given)
-    arrays = (*given, *(results if isinstance(results, tuple) else (results,)))
+    arrays = (*given, *_several(case.ours(*given)))
     return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
 
 def _arrays(results: Any) -> list[Array]:
-    found: Sequence[Any] = results if isinstance(results, tuple | list) else (results,)
-    return [np.asarray(a, np.float64) for a in found if a is not None]
+    return [np.asarray(a, np.float64) for a in _several(results) if a is not None]
+
+
+def _several(results: Any) -> Sequence[Any]:
+    return results if isinstance(results, tuple | list) else (results,)
 
 
 def _serve(name: str, pipe: Connection) -> None:
