@@ -124,9 +124,6 @@ def plan(
             job[COUNTS + column] = axis.length
             job[FIRST + column :: COLUMNS] = axis.strides
     job[FIRST + ALONG :: COLUMNS] = inner.strides
-    for line, s in enumerate(strides):
-        below = (step * (n - 1) for step, n in zip(s, shape, strict=True) if step < 0)
-        job[FIRST + line * COLUMNS + OFFSET] = -sum(below)
     along = sums and not inner.reduced
     parts = _cut(
         job, elements(tuple(a.length for a in kept)), elements(tuple(a.length for a in reduced)), along

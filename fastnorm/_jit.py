@@ -94,18 +94,8 @@ def inside(function: Callable[..., Any]) -> Callable[..., Any]:
     return _cached(njit(nogil=True, error_model="numpy", fastmath=_SAFE)(function))  # type: ignore[no-any-return]
 
 
-class Kernel:
-    """An entry point called from Python, cached on disk, without the GIL; and the phases it runs, by their numbers.
-
-    `whole` is the entry point as a phase, of which the task's number is that of threads: what compiled code can call.
-    """
-
-    def __init__(self, function: Callable[..., Any], phases: tuple[Any, ...], whole: Any) -> None:
-        self.run = _cached(njit(nogil=True, error_model="numpy")(function))
-        self.run.compile = partial(_undisturbed, self.run.compile)
-        self.phases, self.whole = phases, whole
-
-
-def kernel(*phases: Any, whole: Any = None) -> Callable[[Callable[..., Any]], Kernel]:
-    """A kernel that runs these phases."""
-    return lambda function: Kernel(function, phases, whole)
+def arithmetic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Arithmetic on small arrays, called from Python; cached on disk, without the GIL."""
+    result = _cached(njit(nogil=True, error_model="numpy")(function))
+    result.compile = partial(_undisturbed, result.compile)
+    return result  # type: ignore[no-any-return]

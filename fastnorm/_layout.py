@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._floats import held
-from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OFFSET, OPTIONS, X, Y
+from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OPTIONS, X, Y
 
 Array = NDArray[Any]
 Ints = tuple[int, ...]
@@ -61,12 +60,10 @@ class Plan:
         return int(self.job[COUNTS + M0] * self.job[COUNTS + M1])
 
     def parameter_in(self, parameter: Array) -> Array:
-        """A weight or bias, flat in the kernels' order."""
+        """A weight or bias in the kernels' order."""
         if self.parameter_axes is not None:
             parameter = parameter.transpose(self.parameter_axes)
-        if parameter.flags.carray:
-            return parameter.ravel()
-        return flat(np.ascontiguousarray(parameter))
+        return np.ascontiguousarray(parameter)
 
     def parameter_out(self, values: Array, shape: Ints) -> Array:
         """The gradient of a parameter, in the order of the array."""
@@ -76,9 +73,9 @@ class Plan:
         return ordered.transpose([self.parameter_axes.index(i) for i in range(len(shape))])
 
     def statistic_in(self, statistic: Array) -> Array:
-        """A mean or rstd, flat in the kernels' order, repeated for the columns that share it."""
+        """A mean or rstd in the kernels' order, repeated for the columns that share it."""
         if self.plain and statistic.flags.carray:
-            return statistic.ravel()
+            return statistic
         ordered = statistic.transpose([self.statistic_axes.index(i) for i in range(statistic.ndim)])
         return np.repeat(np.ascontiguousarray(ordered, np.float64).ravel(), self.fold)
 
@@ -139,7 +136,7 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
         inner = levels[inner.reduced].pop().joined(inner)
     if any(len(level) > 2 for level in levels.values()):
         return None
-    job = _job(levels[False], levels[True], inner, fold, shape, strides, options)
+    job = _job(levels[False], levels[True], inner, fold, strides, options)
     statistics = elements(lengths) * fold
     return Plan(
         columns=not inner.reduced,
@@ -221,7 +218,6 @@ def _job(
     reduced: list[Axis],
     inner: Axis,
     fold: int,
-    shape: Ints,
     strides: tuple[Ints, ...],
     options: Ints,
 ) -> NDArray[np.int64]:
@@ -237,48 +233,12 @@ def _job(
                 job[line + column] = stride
     for line, stride in zip(_lines(strides), inner.strides, strict=True):
         job[line + ALONG] = stride
-    for line, steps in zip(_lines(strides)[1:], strides, strict=True):
-        job[line + OFFSET] = -sum(s * (n - 1) for s, n in zip(steps, shape, strict=True) if s < 0)
     return job
 
 
 def _lines(strides: tuple[Ints, ...]) -> list[int]:
     """The lines of a job that hold strides, in the order in which an axis keeps them: the affine pair's first."""
     return [AFFINE, X, *range(Y, AFFINE + COLUMNS * len(strides), COLUMNS)]
-
-
-# -- Flat views ----------------------------------------------------------------------------------------------------
-
-_C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
-
-
-class _Memory:
-    """Memory that NumPy may look at as an array; it keeps the array alive that owns it."""
-
-    def __init__(self, owner: Array, address: int, size: int) -> None:
-        dtype = held(owner.dtype).str
-        self._owner = owner
-        self.__array_interface__ = {
-            "data": (address, False),
-            "typestr": dtype,
-            "shape": (size,),
-            "version": 3,
-        }
-
-
-def flat(array: Array) -> Array:
-    """All the memory that an array spans as one 1-D array, lowest address first, as the kernels hold it, without a copy.
-
-    Writable also where the array is not, for that is a type of its own to Numba: every kernel would compile twice. Kernels
-    write to nothing but results.
-    """
-    if array.flags.num & (_C_CONTIGUOUS | _WRITEABLE) == _C_CONTIGUOUS | _WRITEABLE:
-        return array.ravel().view(held(array.dtype))
-    low = high = array.__array_interface__["data"][0]
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        low += min(0, (length - 1) * stride)
-        high += max(0, (length - 1) * stride)
-    return np.asarray(_Memory(array, low, (high - low) // array.itemsize + 1))
 
 
 def element_strides(array: Array) -> Ints:
@@ -289,7 +249,7 @@ def element_strides(array: Array) -> Ints:
 
 def walkable(array: Array) -> bool:
     """Whether the strides are whole elements, each at an address that suits the dtype."""
-    return bool(array.flags.num & _ALIGNED) and all(stride % array.itemsize == 0 for stride in array.strides)
+    return array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
 
 
 def dense(shape: Ints, dtype: Any, roles: Roles) -> Array:

@@ -101,7 +101,7 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 def spread(kernel: Callable[..., Any], elements: int) -> Callable[..., Any]:
-    """A kernel to be called for 1 thread (its last argument) that takes as many as so many elements deserve."""
+    """A kernel to be called for 1 thread (its first argument) that takes as many as so many elements deserve."""
     layer = launch()
     if layer is None or elements < SERIAL_ELEMENTS:
         return kernel
@@ -114,12 +114,12 @@ def _free() -> int:
 
 
 def _in_parallel(
-    layer: Layer, enters: Callable[[], bool], kernel: Callable[..., Any], *arguments: Any
+    layer: Layer, enters: Callable[[], bool], kernel: Callable[..., Any], one: int, *arguments: Any
 ) -> None:
     """Call a kernel on more threads than the 1 it was given, where these are allowed and free."""
     threads = _free()
     if threads == 1 or not enters():
-        kernel(*arguments)
+        kernel(one, *arguments)
         return
     # No `acquire(False)`: an interrupt between it and its `try` would leave the lock held. None comes between a `with` and
     # its body; and whoever takes the lock in between, this thread waits for one call.
@@ -128,7 +128,7 @@ def _in_parallel(
         try:
             if before != threads:
                 layer.set(threads)
-            kernel(*arguments[:-1], threads)
+            kernel(threads, *arguments)
         finally:
             if before != threads:
                 layer.set(before)

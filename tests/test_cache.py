@@ -34,12 +34,14 @@ def run(program, cache, *, package=PACKAGE, **environment):
 # A kernel that compiles in seconds: inference. Prints whether it was compiled, and a result.
 INFERENCE = """
     import numpy as np, fastnorm
-    from fastnorm.kernels import rows
+    from fastnorm import _cache
+    compiled, keep = [], _cache.DiskCache.save_overload
+    _cache.DiskCache.save_overload = lambda own, *what: (compiled.append(own._name), keep(own, *what))
     x = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     one = np.ones(2, np.float32)
     y = fastnorm.batch_norm(x, one, one, eps=0)
     assert np.array_equal(y, x - 1), y
-    print(sum(rows.apply.run.stats.cache_misses.values()))
+    print(compiled.count("rows.apply"))
 """
 
 
@@ -137,12 +139,14 @@ def test_processes_that_fill_it_at_once_do_not_mix_it_up(tmp_path):
     assert [process.wait(300) for process in running] == [0] * 4
     check = """
     import numpy as np, fastnorm
-    from fastnorm.kernels import columns
+    from fastnorm import _cache
+    compiled, keep = [], _cache.DiskCache.save_overload
+    _cache.DiskCache.save_overload = lambda own, *what: (compiled.append(own._name), keep(own, *what))
     for dtype in (np.float32, np.float64):
         x = np.arange(6, dtype=dtype).reshape(2, 3)
         one = np.ones(3, np.float32)
         assert np.array_equal(fastnorm.batch_norm(x, one, one, eps=0), x - 1)
-    print(sum(columns.apply.run.stats.cache_misses.values()))
+    print(len(compiled))
     """
     assert run(check, tmp_path) == "0"
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".nbc"]

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._floats import held
-from .._layout import Plan, Roles, dense, element_strides, flat, plan, walkable
+from .._layout import Plan, Roles, dense, element_strides, plan, walkable
 
 Array = NDArray[Any]
 
@@ -18,20 +17,19 @@ STREAMING_BYTES = 16 << 20
 
 
 class Arranged(NamedTuple):
-    """A plan, and the flat arrays that fit it."""
+    """A plan, and the arrays that fit it."""
 
     plan: Plan
     x: Array
-    beside: Array  # the second input, or one of size 0
+    beside: Any  # the second input, or None
     results: list[Array]
-    shaped: list[Array]  # the results as they were before they were flattened
     given: Sequence[Array | None]  # where they are to be in the end, if elsewhere
     plain: bool  # would any new results, of an x and an input beside it with the strides of this x, go the same way?
 
     def given_back(self) -> list[Array]:
         """The results; what was written beside the caller's arrays is copied into them."""
         returned = []
-        for target, written in zip(self.given, self.shaped, strict=True):
+        for target, written in zip(self.given, self.results, strict=True):
             if target is not None and target is not written:
                 np.copyto(target, written)
             returned.append(written if target is None else target)
@@ -61,7 +59,7 @@ def arrange(
             plain = (beside is None or beside.strides == x.strides) and (
                 given[0] is None or results[0].strides == np.empty_like(x).strides
             )
-            return _flattened(found, x, beside, results, given, plain)
+            return Arranged(found, x, beside, results, given, plain)
     for order in (x, dense(x.shape, x.dtype, roles)):
         copies = [_copied(a, np.empty_like(order)) for a in (x, beside) if a is not None]
         results = [np.empty_like(order) for _ in given]
@@ -71,7 +69,7 @@ def arrange(
             break
     assert found is not None, "dense arrays in the order of the roles can always be walked"
     targets = [np.empty_like(x) if r is None else r for r in given]
-    return _flattened(found, copies[0], other, results, targets, False)
+    return Arranged(found, copies[0], other, results, targets, False)
 
 
 def _copied(array: Array, target: Array) -> Array:
@@ -84,18 +82,6 @@ def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, 
     if beside is None:
         return element_strides(x), element_strides(result)
     return element_strides(x), element_strides(result), element_strides(beside)
-
-
-def _flattened(
-    found: Plan,
-    x: Array,
-    beside: Array | None,
-    results: list[Array],
-    given: Sequence[Array | None],
-    plain: bool,
-) -> Arranged:
-    other = np.empty(0, held(x.dtype)) if beside is None else flat(beside)
-    return Arranged(found, flat(x), other, [flat(r) for r in results], results, given, plain)
 
 
 def separate(inputs: Sequence[Array], given: Sequence[Array | None]) -> bool:

@@ -26,8 +26,6 @@ _ELEMENTS = 262144
 _PARAMETERS = 65536
 _LINES = 64
 
-_NO_MEAN = np.empty(0)
-
 
 class Gradients(NamedTuple):
     """What a backward function returns; None where `needs` switches a gradient off."""
@@ -57,8 +55,7 @@ def backward(
     at = None
     if call is not None and alike(dy, x) and _as_returned(mean, rstd, call.statistics, norm):
         dtype = call.dtype if weight is None else weight.dtype
-        dx = call.new(x) if needs[0] else None
-        arrays = call.flat(dy), call.flat(x), call.none if dx is None else call.flat(dx)
+        dx = dx_to = call.new() if needs[0] else None
     else:
         given, x = (dy, x), _checks.array(x, "x")
         shared = norm.shared(x.shape, argument)
@@ -79,11 +76,11 @@ def backward(
         parameters = elements(shared.parameters) if needs[1] or needs[2] else 0
         size = lines_of(at.plan), parameters
         call = new_call(key, at.plan, shared, family.backward, x, gradients=size, centred=norm.centred)
-        arrays = at.beside, at.x, at.results[0] if needs[0] else call.none
+        dy, x, dx_to = at.beside, at.x, at.results[0] if needs[0] else None
     weight, bias = call.pair(weight, bias)
-    mean = _NO_MEAN if mean is None else call.statistic(mean)
+    mean, rstd = None if mean is None else call.statistic(mean), call.statistic(rstd)
     sums = np.zeros((2, *call.gradients))
-    call.kernel(*arrays, weight, bias, mean, call.statistic(rstd), sums, call.job, 1)
+    call.kernel(1, dy, x, dx_to, weight, bias, mean, rstd, sums if sums.size else None)
     if at is not None:
         dx = at.given_back()[0] if needs[0] else None
     return Gradients(

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._floats import FLOAT64, held
-from .._jit import Kernel
 from .._layout import Plan, Roles, plan
 from .._threads import SERIAL_ELEMENTS, get_num_threads, spread
 from ..kernels import columns, columns_backward, rows, rows_backward
 from ..kernels.each import ARRAYS, NUMBERS, each
 from ..kernels.job import COUNTS, LENGTH
+from ..kernels.phases import Kernel
 from ._arrange import STREAMING_BYTES
 from ._recall import complete
 from ._roles import Norm
@@ -111,7 +111,7 @@ class Each:
                 jobs = self._jobs[chosen]
                 complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
                 whole = kernel.whole.address(own, FLOAT64)
-                call(whole, tables[chosen], jobs, np.cumsum(self._side_by_side[chosen]), eps, 1)
+                call(1, whole, tables[chosen], jobs, np.cumsum(self._side_by_side[chosen]), eps)
 
     def _addresses(self, array: Laid | Array) -> Any:
         if isinstance(array, Laid):

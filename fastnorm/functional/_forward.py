@@ -19,8 +19,6 @@ from ._running import UNMOVED, Running, Update, checked
 
 Array = NDArray[Any]
 
-_NOWHERE = np.empty((3, 0))
-
 
 class Statistics(NamedTuple):
     """Float64, shaped as the public functions return them."""
@@ -47,8 +45,7 @@ def normalize(
     at = None
     if call is not None and (out is None or free(out, call, x, weight, bias)):
         running = None if update is UNMOVED else update.checked(call.shared, x, out)
-        y = call.new(x) if out is None else out
-        x_in, none, y_to = call.flat(x), call.none, call.flat(y)
+        y = y_to = call.new() if out is None else out
     else:
         given, x = x, _checks.array(x, "x")
         shared = norm.shared(x.shape, argument)
@@ -63,13 +60,13 @@ def normalize(
         key = key if x is given and at.plain else None
         kernel = _family(at.plan).forward
         call = new_call(key, at.plan, shared, kernel, x, eps=added, centred=norm.centred)
-        x_in, none, y_to = at.x, at.beside, at.results[0]
-    values = np.empty((3, call.plan.statistics)) if wanted or running is not None else _NOWHERE
+        x, y_to = at.x, at.results[0]
+    values = np.empty((3, call.plan.statistics)) if wanted or running is not None else None
     weight, bias = call.pair(weight, bias)
-    call.kernel(x_in, none, none, y_to, weight, bias, values, call.job, call.eps, 1)
+    call.kernel(1, x, None, None, y_to, weight, bias, values)
     if at is not None:
         y = at.given_back()[0]
-    statistics = None if values is _NOWHERE else _shaped(values, call, x, running)
+    statistics = None if values is None else _shaped(values, call, x, running)
     return y, statistics if wanted else None
 
 
@@ -114,9 +111,9 @@ def normalize_sum(
     key, call = recall("sum", norm, argument, (eps, factor, summed), activation, x, weight, bias)
     at = None
     if call is not None and out is None and sum_out is None and alike(residual, x):
-        y = call.new(x)
-        total = call.new(x) if summed else y
-        x_in, more, sum_to, y_to = call.flat(x), call.flat(residual), call.flat(total), call.flat(y)
+        more, y = residual, call.new()
+        y_to, sum_to = y, call.new() if summed else y
+        total = sum_to
     else:
         given, x = (x, residual), _checks.array(x, "x")
         residual = _checks.like(residual, "residual", x)
@@ -134,14 +131,14 @@ def normalize_sum(
         at = arrange(x, residual, results, shared.roles, options, reread=not summed)
         key = key if x is given[0] and residual is given[1] and at.plain else None
         call = new_call(key, at.plan, shared, _family(at.plan).forward, x, eps=added)
-        x_in, more, sum_to, y_to = at.x, at.beside, at.results[-1], at.results[0]
+        x, more, sum_to, y_to = at.x, at.beside, at.results[-1], at.results[0]
     weight, bias = call.pair(weight, bias)
-    values = np.empty((3, call.plan.statistics)) if wanted else _NOWHERE
-    call.kernel(x_in, more, sum_to, y_to, weight, bias, values, call.job, call.eps, 1)
+    values = np.empty((3, call.plan.statistics)) if wanted else None
+    call.kernel(1, x, more, sum_to, y_to, weight, bias, values)
     if at is not None:
         y, *sums = at.given_back()
         total = sums[0] if summed else y
-    return y, total, _shaped(values, call, x, None) if wanted else None
+    return y, total, None if values is None else _shaped(values, call, x, None)
 
 
 def standardize(
@@ -166,9 +163,8 @@ def standardize(
         and running_var is not None
         and (out is None or free(out, call, x, weight, bias, *given))
     ):
-        y = call.new(x) if out is None else out
+        y = y_to = call.new() if out is None else out
         mean, variance = running_mean, running_var
-        x_in, y_to = call.flat(x), call.flat(y)
     else:
         as_given, x = x, _checks.array(x, "x")
         shared = norm.shared(x.shape, layout)
@@ -182,7 +178,7 @@ def standardize(
         at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code))
         key = key if x is as_given and at.plain and mean.dtype == computed(x.dtype) else None
         call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
-        x_in, y_to = at.x, at.results[0]
+        x, y_to = at.x, at.results[0]
     weight, bias = call.pair(weight, bias)
-    call.kernel(x_in, y_to, weight, bias, mean, variance, call.job, call.eps, 1)
+    call.kernel(1, x, y_to, weight, bias, mean, variance)
     return y if at is None else at.given_back()[0]

@@ -46,9 +46,7 @@ class Moments(NamedTuple):
 def moments(norm: Norm, argument: Any, x: Array) -> Moments:
     """What the elements that share a statistic say; NaN where there are none."""
     key, call = recall("moments", norm, argument, None, None, x)
-    if call is not None:
-        x_in = call.flat(x)
-    else:
+    if call is None:
         given, x = x, _checks.array(x, "x")
         shared = norm.shared(x.shape, argument)
         if x.size == 0:
@@ -56,10 +54,9 @@ def moments(norm: Norm, argument: Any, x: Array) -> Moments:
         at = arrange(x, None, [None], shared.roles, (int(norm.second_moment), 0))
         key = key if x is given and at.plain else None
         call = new_call(key, at.plan, shared, (columns if at.plan.columns else rows).forward, x)
-        x_in = at.x
+        x = at.x
     values = np.empty((3, call.plan.statistics))
-    none, unpaired = call.none, call.unpaired
-    call.kernel(x_in, none, none, none, unpaired, unpaired, values, call.job, 0.0, 1)
+    call.kernel(1, x, None, None, None, None, None, values)
     mean, variance, tail = call.plan.statistics_out(values)
     found = Moments(mean, tail, variance)
     return Moments(*(s.T for s in found)) if call.shared.flipped else found
@@ -109,8 +106,7 @@ def apply(
     key, call = recall("apply", norm, argument, eps, activation, x)
     at = None
     if call is not None and (out is None or free(out, call, x)):
-        y = call.new(x) if out is None else out
-        x_in, y_to = call.flat(x), call.flat(y)
+        y = y_to = call.new() if out is None else out
     else:
         given, x = x, _checks.array(x, "x")
         shared = norm.shared(x.shape, argument)
@@ -122,10 +118,10 @@ def apply(
         key = key if x is given and at.plain else None
         kernel, size = (columns if at.plan.columns else rows).apply, elements(shared.parameters)
         call = new_call(key, at.plan, shared, kernel, x, eps=added, gradients=(0, size))
-        x_in, y_to = at.x, at.results[0]
+        x, y_to = at.x, at.results[0]
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     mean, tail, variance = map(call.placed, statistics)
-    call.kernel(x_in, y_to, *pair, np.concatenate((mean, tail)), variance, call.job, call.eps, 1)
+    call.kernel(1, x, y_to, *pair, np.concatenate((mean, tail)), variance)
     return y if at is None else at.given_back()[0]
 
 
@@ -150,9 +146,7 @@ def sums(
 ) -> Sums:
     """The sums behind a gradient, x_hat being (x - mean)·rstd; weight and bias matter to an activation alone."""
     key, call = recall("sums", norm, argument, None, activation, x)
-    if call is not None and alike(dy, x):
-        arrays = call.flat(dy), call.flat(x)
-    else:
+    if call is None or not alike(dy, x):
         given, x = (dy, x), _checks.array(x, "x")
         dy = _checks.like(dy, "dy", x)
         shared = norm.shared(x.shape, argument)
@@ -164,10 +158,10 @@ def sums(
         kernel = (columns_backward if at.plan.columns else rows_backward).backward
         size = lines_of(at.plan), elements(shared.parameters)
         call = new_call(key, at.plan, shared, kernel, x, gradients=size)
-        arrays = at.beside, at.x
+        dy, x = at.beside, at.x
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     found = np.zeros((2, *call.gradients))
-    call.kernel(*arrays, call.none, *pair, call.statistic(mean), call.statistic(rstd), found, call.job, 1)
+    call.kernel(1, dy, x, None, *pair, call.statistic(mean), call.statistic(rstd), found)
     return Sums(summed(found[1], call, FLOAT64), summed(found[0], call, FLOAT64))
 
 
@@ -188,8 +182,7 @@ def gradient(
     key, call = recall("gradient", norm, argument, None, activation, x)
     at = None
     if call is not None and alike(dy, x):
-        dx = call.new(x)
-        arrays = call.flat(dy), call.flat(x), call.flat(dx)
+        dx = dx_to = call.new()
     else:
         given, x = (dy, x), _checks.array(x, "x")
         dy = _checks.like(dy, "dy", x)
@@ -201,10 +194,10 @@ def gradient(
         key = key if dy is given[0] and x is given[1] and at.plain else None
         kernel = (columns_backward if at.plan.columns else rows_backward).gradient
         call = new_call(key, at.plan, shared, kernel, x)
-        arrays = at.beside, at.x, at.results[0]
+        dy, x, dx_to = at.beside, at.x, at.results[0]
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     lines = np.concatenate([call.statistic(term) for term in terms])
-    call.kernel(*arrays, *pair, call.statistic(mean), call.statistic(rstd), lines, call.job, 1)
+    call.kernel(1, dy, x, dx_to, *pair, call.statistic(mean), call.statistic(rstd), lines)
     return dx if at is None else at.given_back()[0]
 
 

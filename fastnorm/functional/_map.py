@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._broadcast import MapPlan, plan
 from .._floats import FLOAT64, computed, held
-from .._layout import Ints, element_strides, elements, flat
+from .._layout import Ints, element_strides, elements
 from .._threads import spread
+from ..kernels.entry import bind
 from ..kernels.job import PHASES
 from ..kernels.maps import ARRAYS, Map, run_map
 from ._arrange import STREAMING_BYTES, separate
@@ -32,10 +33,8 @@ class _Call(NamedTuple):
     """All of a call that does not depend on where its arrays lie and what is in them."""
 
     plan: MapPlan
-    job: Array
     kernel: Callable[..., Any]
-    new: Callable[[Array], Array]  # an output, for an array like x
-    none: Array  # in place of an array that is absent
+    new: Callable[[], Array]  # an output
 
 
 _calls: dict[Any, _Call] = {}
@@ -71,13 +70,13 @@ def run(
         if len(_calls) >= _MOST:
             _calls.clear()
         _calls[key] = call
-    outputs = [call.new(x) for _ in range(what.outputs)]
+    outputs = [call.new() for _ in range(what.outputs)]
     if to is not None:
         outputs[0] = to
     room = call.plan.lay(coefficients, computed(x.dtype))
     totals = call.plan.new_sums(what.sums)
-    absent = [call.none] * (ARRAYS - len(inputs) - len(outputs))
-    call.kernel(*map(_flat, (*inputs, *outputs)), *absent, room, totals.ravel(), call.job, 1)
+    absent = [None] * (ARRAYS - len(inputs) - len(outputs))
+    call.kernel(1, *inputs, *outputs, *absent, room, totals)
     if out is not None and to is None:
         np.copyto(out, outputs[0])
         outputs[0] = out
@@ -143,9 +142,9 @@ def _new_call(
     found = plan(x.shape, strides, len(inputs) - 1, given, over, streaming, again)
     if found is None:
         return None
-    job = found.job.copy()
-    job[PHASES] = what.phase(found.along).address(held(x.dtype), FLOAT64)
-    return _Call(found, job, spread(run_map.run, x.size), maker(like), np.empty(0, held(x.dtype)))
+    own, job = held(x.dtype), found.job.copy()
+    job[PHASES] = what.phase(found.along).address(own, FLOAT64)
+    return _Call(found, spread(bind(job, run_map, own, FLOAT64), x.size), maker(like))
 
 
 def _of_copies(
@@ -172,8 +171,3 @@ def _nothing(what: Map, x: Array, summed: Ints, out: Array | None) -> Mapped:
         outputs[0] = out
     shape = [1 if i in summed else n for i, n in enumerate(x.shape)]
     return Mapped(outputs, [np.zeros(shape) for _ in range(what.sums)])
-
-
-def _flat(array: Array) -> Array:
-    """All of its memory, as the kernels hold it."""
-    return array.ravel() if array.flags.carray and array.itemsize > 2 else flat(array)

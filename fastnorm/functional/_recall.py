@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._floats import FLOAT64, DType, computed, held
-from .._jit import Kernel
-from .._layout import Ints, Plan, flat
+from .._layout import Ints, Plan
 from .._threads import spread
+from ..kernels.entry import bind
 from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES, UNCENTRED
+from ..kernels.phases import Kernel
 from ._results import maker
 from ._roles import Norm, Shared
 
@@ -41,32 +42,27 @@ class Call:
     shared: Shared
     kernel: Callable[
         ..., Any
-    ]  # to be called for 1 thread, its last argument: it takes more where that is right
-    job: Array
-    eps: float
+    ]  # to be called for 1 thread, its first argument: it takes more where that is right
     gradients: tuple[int, int]  # lines that add up the gradients of parameters, and how long they are
     parameters: Ints  # the shape of weight and bias
     statistics: Ints  # and that of a statistic, as the public functions take and return it
     dtype: DType  # of the parameters as the kernels take them
     own_dtype: DType  # x's, which they may have too
-    none: Array  # of size 0, for an array like x that is absent
-    unpaired: Array  # the same for a parameter
-    flat: Callable[[Array], Array]  # all the memory of an array like x or like a new result, in one dimension
     parameter: (
         Callable[[Array], Array] | None
     )  # a weight or bias in the kernels' order; None where it is as it lies
-    new: Callable[[Array], Array]  # a new result, for an array like x
+    new: Callable[[], Array]  # a new result
     same_strides: bool  # have x and a new result the same?
 
-    def pair(self, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
+    def pair(self, weight: Array | None, bias: Array | None) -> tuple[Array | None, Array | None]:
         """Weight and bias as the kernels take them: they know no bias without a weight."""
         if weight is None:
             if bias is None:
-                return self.unpaired, self.unpaired
+                return None, None
             weight = np.ones_like(bias)
         if self.parameter is None:
-            return weight, self.unpaired if bias is None else bias
-        return self.parameter(weight), self.unpaired if bias is None else self.parameter(bias)
+            return weight, bias
+        return self.parameter(weight), None if bias is None else self.parameter(bias)
 
     def placed(self, value: Array) -> Array:
         """A statistic as the kernels read it beside a pair of its own."""
@@ -99,7 +95,7 @@ def new_call(
     complete(job, kernel, own, given, gradients, centred)
     parameter: Callable[[Array], Array] | None = None
     if len(shared.parameters) > 1:
-        parameter = plan.parameter_in if plan.parameter_axes else np.ndarray.ravel
+        parameter = plan.parameter_in if plan.parameter_axes else None
         if shared.flipped:
             parameter = partial(_flipped, plan.parameter_in)
     if dtype != x.dtype:
@@ -108,17 +104,12 @@ def new_call(
     call = Call(
         plan=plan,
         shared=shared,
-        kernel=spread(kernel.run, plan.size),
-        job=job,
-        eps=eps,
+        kernel=spread(bind(job, kernel, own, given, eps), plan.size),
         gradients=gradients,
         parameters=shared.parameters,
         statistics=shared.statistic_shape(x.shape),
         dtype=dtype,
         own_dtype=x.dtype,
-        none=np.empty(0, own),
-        unpaired=np.empty(0, dtype),
-        flat=_flattening(x, like),
         parameter=parameter,
         new=maker(like),
         same_strides=like.strides == x.strides,
@@ -149,23 +140,6 @@ def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: 
     """A 16-bit weight or bias in the dtype in which the kernels compute, and in their order."""
     parameter = parameter.astype(dtype, copy=False)
     return parameter if ordered is None else ordered(parameter)
-
-
-def _flat_as(own: DType, array: Array) -> Array:
-    return array.ravel().view(own)
-
-
-def _flattening(*arrays: Array) -> Callable[[Array], Array]:
-    """The cheapest function that makes arrays with these strides flat without a copy: 50 ns, 100 ns or 2 µs."""
-    own = held(arrays[0].dtype)
-    if own != arrays[0].dtype:
-        return partial(_flat_as, own) if all(a.flags.c_contiguous for a in arrays) else flat
-    if all(a.flags.c_contiguous for a in arrays):
-        return np.ndarray.ravel
-    in_order_of_memory = partial(np.ndarray.ravel, order="K")
-    if all(np.may_share_memory(in_order_of_memory(a), a) for a in arrays):
-        return in_order_of_memory
-    return flat
 
 
 def recall(

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -28,27 +29,27 @@ _ADVICE = ("MADV_FREE", "MADV_HUGEPAGE")
 _left: dict[int, mmap.mmap] = {}
 
 
-def maker(like: Array) -> Callable[[Array], Array]:
-    """What makes a new array, uninitialized, with the shape, dtype and strides of `like`, from an x like which it is."""
-    if not _LARGE <= like.nbytes <= _MOST or not all(hasattr(mmap, advice) for advice in _ADVICE):
-        return np.empty_like
-    return partial(_reused, like.shape, like.dtype, like.strides, like.nbytes)
+def maker(like: Array) -> Callable[[], Array]:
+    """What makes a new array, uninitialized, with the shape, dtype and strides of `like`."""
+    if _LARGE <= like.nbytes <= _MOST and all(hasattr(mmap, advice) for advice in _ADVICE):
+        return partial(_reused, like.shape, like.dtype, like.strides, like.nbytes)
+    if like.flags.c_contiguous:
+        return partial(np.empty, like.shape, like.dtype)  # 0.1 µs less
+    return partial(np.empty_like, as_strided(np.empty(1, like.dtype), like.shape, like.strides))
 
 
 def new(x: Array, shape: tuple[int, ...] | None = None) -> Array:
     """An array like x, or with x's dtype and another shape, in memory that has been in use where it is large."""
-    like: Array = np.empty_like(x, shape=shape)
-    make = maker(like)
-    return like if make is np.empty_like else make(x)
+    return maker(np.empty_like(x, shape=shape))()
 
 
-def _reused(shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], size: int, x: Array) -> Array:
+def _reused(shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], size: int) -> Array:
     memory = _left.pop(size, None)
     if memory is None:
         try:
             memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError:
-            return np.empty_like(x)  # which says what is wrong
+        except OSError:  # NumPy says what is wrong
+            return np.empty_like(as_strided(np.empty(1, dtype), shape, strides))
         with suppress(OSError):  # a system without them
             memory.madvise(mmap.MADV_HUGEPAGE)
     block = np.frombuffer(memory, np.uint8)

@@ -208,7 +208,7 @@ def _of_batch(found: _grid.Moments, channels: Channels) -> _grid.Moments:
     """The moments of each channel."""
     samples, count = channels.shape
     merged = np.empty((3, count))
-    merge_samples.run(_grid.in_order(found), np.full(samples, channels.size), merged)
+    merge_samples(_grid.in_order(found), np.full(samples, channels.size), merged)
     return _grid.Moments(*merged)
 
 

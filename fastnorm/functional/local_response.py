@@ -71,8 +71,7 @@ def local_response_norm(
     key, call = recall("local response", LAYER, argument, None, None, x)
     at = None
     if call is not None and (out is None or free(out, call, x)):
-        y = call.new(x) if out is None else out
-        arrays = call.flat(x), call.flat(y)
+        y = y_to = call.new() if out is None else out
     else:
         given, x = x, _checks.array(x, "x")
         shared = LAYER.shared(x.shape, _checks.layout(layout, x.ndim)[1])
@@ -83,8 +82,8 @@ def local_response_norm(
         at = arrange(x, None, [out], shared.roles, (0, 0))
         key = key if x is given and at.plain else None
         call = new_call(key, at.plan, shared, windows.forward, x)
-        arrays = at.x, at.results[0]
-    call.kernel(*arrays, _options(call, size, alpha, beta, k), call.job, 1)
+        x, y_to = at.x, at.results[0]
+    call.kernel(1, x, y_to, _options(call, size, alpha, beta, k))
     return y if at is None else at.given_back()[0]
 
 
@@ -132,8 +131,7 @@ def local_response_norm_backward(
     key, call = recall("local response backward", LAYER, argument, None, None, x)
     at = None
     if call is not None and alike(dy, x):
-        dx = call.new(x)
-        arrays = call.flat(dy), call.flat(x), call.flat(dx)
+        dx = dx_to = call.new()
     else:
         given, x = (dy, x), _checks.array(x, "x")
         dy = _checks.like(dy, "dy", x)
@@ -144,8 +142,8 @@ def local_response_norm_backward(
         at = arrange(x, dy, [None], shared.roles, (0, 0))
         key = key if dy is given[0] and x is given[1] and at.plain else None
         call = new_call(key, at.plan, shared, windows.backward, x)
-        arrays = at.beside, at.x, at.results[0]
-    call.kernel(*arrays, _options(call, size, alpha, beta, k), call.job, 1)
+        dy, x, dx_to = at.beside, at.x, at.results[0]
+    call.kernel(1, dy, x, dx_to, _options(call, size, alpha, beta, k))
     return dx if at is None else at.given_back()[0]
 
 

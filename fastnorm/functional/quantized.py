@@ -119,7 +119,7 @@ def _quantize(
         call = new_call(key if x is given else None, found, shared, quantized.quantize, x, eps=added)
     weight, bias = call.pair(weight, bias)
     q, scales = np.empty(x.shape, np.int8), np.full(call.statistics, static)
-    call.kernel(call.flat(x), q.ravel(), weight, bias, scales.ravel(), call.job, call.eps, 1)
+    call.kernel(1, x, q, weight, bias, scales)
     return q, cast(scales, FLOAT32)
 
 

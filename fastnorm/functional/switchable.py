@@ -267,7 +267,7 @@ class _Mixture(NamedTuple):
     def back(self, rstd: Array, weight: Array, sums: _grid.Sums) -> tuple[Array, Array, Array]:
         """The terms of x_hat and of 1 in dx, and the gradients of the logits and of weight and bias."""
         terms, dlogits, dpair = np.empty((2, *rstd.shape)), np.zeros((2, 3)), np.zeros((2, rstd.shape[1]))
-        mix_backward.run(tuple(self), rstd, weight, _grid.in_order(sums), terms, dlogits, dpair)
+        mix_backward(tuple(self), rstd, weight, _grid.in_order(sums), terms, dlogits, dpair)
         return terms, dlogits, dpair
 
 
@@ -278,5 +278,5 @@ def _mixture(found: _grid.Moments, counts: Array, logits: Array, running: Runnin
     if running is not None:
         batch[0], batch[1], batch[2] = running.mean, 0, running.var
     mixed = np.empty((3, samples, channels))
-    mix.run(instance, counts, logits, given, shares, layer, batch, mixed)
+    mix(instance, counts, logits, given, shares, layer, batch, mixed)
     return _Mixture(instance, counts, given, shares, layer, batch, mixed)

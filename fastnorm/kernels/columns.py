@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._jit import kernel, routine, step
+from .._jit import routine, step
 from .activations import NONE, activate
 from .apply import pair_along, pair_of, run_given, shared_pair
 from .job import (
@@ -28,7 +28,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
-from .phases import Phase, listed, run_all, table
+from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
     FOUR_WIDE,
@@ -133,21 +133,10 @@ def _apply_given(i, arrays, numbers, job, eps):
     apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
 
 
-@step
-def _apply(threads, arrays, numbers, job, eps):
+@kernel(_apply_given, arrays=4)
+def apply(threads, arrays, numbers, job, eps):
+    """y from x and given statistics, in inference; arrays and numbers as in `rows.apply`."""
     run_given(tasks_of(job), arrays, numbers, job, eps, threads)
-
-
-@kernel(_apply_given, whole=Phase(_apply))
-def apply(x, y, weight, bias, mean, variance, job, eps, threads):
-    """y from x and given statistics, in inference.
-
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
-    many where tails follow, of which the job then says how many they are.
-    """
-    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(variance)))
-    _apply(threads, arrays, numbers, pointer(job), eps)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -256,8 +245,13 @@ def _apply_found(i, arrays, numbers, job, eps):
     keep(low_space)
 
 
-@step
-def _forward(threads, arrays, numbers, job, eps):
+@kernel(_forward_slab, _add_residual, _sum_chunk, _merge_chunks, _apply_found, arrays=6)
+def forward(threads, arrays, numbers, job, eps):
+    """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
+
+    arrays: as in `rows.forward`. numbers: (3, B·length), or null: mean, variance, rstd (the mean's tail where y is null),
+    each repeated for the columns that share it.
+    """
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
     if is_whole(job):
         run_all(ALL_AT_ONCE, ALL_AT_ONCE, (slabs,), arrays, numbers, job, eps, threads)
@@ -268,24 +262,3 @@ def _forward(threads, arrays, numbers, job, eps):
     more = table((numbers[0], pointer(partial)))
     run_all(first, last, tasks, arrays, more, job, eps, threads)
     keep(partial)
-
-
-@kernel(
-    _forward_slab,
-    _add_residual,
-    _sum_chunk,
-    _merge_chunks,
-    _apply_found,
-    whole=Phase(_forward),
-)
-def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
-    """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
-
-    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for factor·x + residual: flat, or
-    both of size 0. weight, bias: flat, or of size 0. statistics: (3, B·length) float64 for mean, variance, rstd (the mean's
-    tail where y is of size 0), each repeated for the columns that share it; or of size 0.
-    """
-    arrays = table(
-        (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
-    )
-    _forward(threads, arrays, table((pointer(statistics),)), pointer(job), eps)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from .._jit import kernel, routine, step
+from .._jit import routine, step
 from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
 from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, apart, kept, reduced
 from .memory import given, keep, moved, numbers_like, pointer
-from .phases import Phase, run_all, run_one, table
+from .phases import Phase, kernel, run_all, run_one, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
 from .sums import add_exactly
 from .tiles import padded
@@ -152,22 +152,23 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     keep(low_space)
 
 
-@step
-def _gradient(threads, arrays, numbers, job, eps):
+@kernel(_gradient_of_terms, arrays=5)
+def gradient(threads, arrays, numbers, job, eps):
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z).
+
+    arrays: dy, x, dx, weight, bias. numbers: mean, rstd, and terms, (3, B·length).
+    """
     # After the sums, whose trip over memory ended where this one begins.
     run_one(0, tasks_of(job), arrays, numbers, job, eps, threads, True)
 
 
-@kernel(_gradient_of_terms, whole=Phase(_gradient))
-def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
-    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3·B·length,) float64."""
-    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
-    _gradient(threads, arrays, numbers, pointer(job), 0.0)
+@kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows, arrays=5)
+def backward(threads, arrays, numbers, job, eps):
+    """Gradients from a norm's input and statistics.
 
-
-@step
-def _backward(threads, arrays, numbers, job, eps):
+    arrays: as in `rows_backward.backward`. numbers: mean and rstd, (B·length,), mean null for RMS; gradients, likewise as
+    there: a line for each slot of the job, or where rows have their own pairs, for each task that shares the slabs.
+    """
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
     first, last = (ALL_AT_ONCE, ALL_AT_ONCE) if is_whole(job) else (SUMS, APPLY)
     line = padded(arrays[1], width_of(job))
@@ -178,17 +179,3 @@ def _backward(threads, arrays, numbers, job, eps):
     more = table((numbers[0], numbers[1], numbers[2], pointer(partial)))
     run_all(first, last, tasks, arrays, more, job, eps, threads)
     keep(partial)
-
-
-@kernel(_whole_slabs, _sum_chunk, _merge_sums, _gradient_rows, whole=Phase(_backward))
-def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
-    """Gradients from a norm's input and statistics.
-
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B·length,) float64,
-    mean of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0
-    where nobody asks; a line for each slot of the job, or where rows have their own pairs, for each task that shares the
-    slabs.
-    """
-    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(rstd), pointer(gradients)))
-    _backward(threads, arrays, numbers, pointer(job), 0.0)

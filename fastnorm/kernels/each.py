@@ -27,7 +27,7 @@ def _first(ends, part, parts):
 
 
 @parallel
-def each(whole, tables, jobs, ends, eps, threads):
+def each(threads, whole, tables, jobs, ends, eps):
     """Call a kernel, which `whole` is the address of, for every sample.
 
     tables: (samples, 9) addresses, 0 for what is absent. jobs: (samples, numbers of a job). ends: (samples,) the elements up

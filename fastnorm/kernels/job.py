@@ -13,10 +13,10 @@ from .._jit import step
 
 # Not plain integers: Numba takes each of those for a type of its own, and would compile `start` once for every line.
 
-# The lines of a job: the addresses of PHASES, Y for the result (dx in a backward pass), BESIDE for the second input (a
-# residual, or dy) …
+# The lines of a job: how its kernel is entered, the addresses of PHASES, Y for the result (dx in a backward pass), BESIDE
+# for the second input (a residual, or dy) …
 COLUMNS = 6
-COUNTS, OPTIONS, PHASES, X, AFFINE, Y, BESIDE = np.arange(7) * COLUMNS
+COUNTS, OPTIONS, ENTRY, PHASES, X, AFFINE, Y, BESIDE = np.arange(8) * COLUMNS
 # (Behind the phases, which are five at most: whether x is divided only, and no mean subtracted.)
 UNCENTRED = PHASES + 5
 # … the columns of the first: how many positions, and how many neighbours in a kept run share a statistic (group norm) …
@@ -28,18 +28,21 @@ SECOND_MOMENT, ACTIVATION, STREAMING, CONSTANT, GRADIENTS, PARAMETERS = range(6)
 SUM_OF_SQUARES = 2
 # … in a forward pass that adds a residual the bits of a float64 by which x is multiplied, in the place of CONSTANT …
 FACTOR = CONSTANT
-# … and of the others, after the strides (in elements) along B0, B1, M0, M1: the first element, and the step along the run.
-OFFSET, ALONG = 4, 5
+# … of the third: the address of the kernel, how many arrays like x it takes, and the bits of eps …
+WHOLE, ARRAYS, EPS = range(3)
+# … and of the others, after the strides (in elements) along B0, B1, M0, M1: the step along the run, and in a map the first
+# element of a coefficient.
+ALONG, OFFSET = 4, 5
 
 
 @step
 def walk(job, array):
-    """How the runs of `array` lie, read from the job once: along b, along m, and the first element."""
+    """How the runs of `array` lie, read from the job once: along b and along m."""
     inner_b = job[COUNTS + B1] if job[COUNTS + B0] > 1 else 0
     inner_m = job[COUNTS + M1] if job[COUNTS + M0] > 1 else 0
     along_b = (inner_b, job[array + B0], job[array + B1])
     along_m = (inner_m, job[array + M0], job[array + M1])
-    return along_b, along_m, job[array + OFFSET]
+    return along_b, along_m
 
 
 @step
@@ -52,9 +55,9 @@ def _along(level, i):
 
 @step
 def place(walk, b, m):
-    """The index in its flat array where the run (b, m) begins."""
-    along_b, along_m, first = walk
-    return first + _along(along_b, b) + _along(along_m, m)
+    """The index at which the run (b, m) begins, from the first element of its array."""
+    along_b, along_m = walk
+    return _along(along_b, b) + _along(along_m, m)
 
 
 @step

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from .._jit import kernel, routine, step
+from .._jit import routine, step
 from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS, STREAMING, reduced
 from .loads import add_part_to, add_to, add_vectors, load, load_vectors, store, store_sums, store_vectors
-from .memory import deliver, is_staged, moved, numbers_like, pointer, stack, stage
-from .phases import Phase, address, listed, run_one, table
+from .memory import deliver, is_staged, moved, numbers_like, stack, stage
+from .phases import Phase, address, kernel, listed, run_one
 from .reductions import added, no_sums
 from .vectors import in_vectors, lanes, splat, wide
 
 # The lines of a job that a norm's has not: how the work is cut, then inputs, outputs and coefficients.
-CUT, FIRST = 3 * COLUMNS, 4 * COLUMNS
+CUT, FIRST = 4 * COLUMNS, 5 * COLUMNS
 # Slots are what has sums of its own: of each group a band of segments, and a piece of every segment in it. A task has one
 # or several.
 SLOTS, PER_TASK, BAND, BANDS, PIECE, PIECES = range(6)
@@ -237,15 +237,12 @@ def _task(what, along):
     return task
 
 
-@kernel()
-def run_map(a, b, c, d, e, coefficients, totals, job, threads):
-    """All tasks of a map.
+@kernel(arrays=ARRAYS + 1)
+def run_map(threads, arrays, numbers, job, eps):
+    """All tasks of a map, the one phase of the job.
 
-    a to e: the inputs and then the outputs, flat; those that are absent of size 0. coefficients: all of them, flat. totals:
+    arrays: the inputs and then the outputs, five with those that are absent; and all coefficients, flat. numbers: totals,
     float64, a number per sum for each slot; or for sums along runs, a line of zeros per sum for each group and band.
     """
-    job = pointer(job)
-    arrays = table((pointer(a), pointer(b), pointer(c), pointer(d), pointer(e), pointer(coefficients)))
     tasks = (job[CUT + SLOTS] + job[CUT + PER_TASK] - 1) // job[CUT + PER_TASK]
-    numbers = table((pointer(totals),))
-    run_one(0, tasks, arrays, numbers, job, 0.0, threads, job[OPTIONS + AGAIN] != 0)
+    run_one(0, tasks, arrays, numbers, job, eps, threads, job[OPTIONS + AGAIN] != 0)

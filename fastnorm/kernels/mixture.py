@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .._jit import kernel, strict
+from .._jit import arithmetic, strict
 from .sums import add_exactly
 
 
@@ -85,13 +85,13 @@ def _merge_samples(found, counts, batch):
         batch[2, c] = _settled(sums[c], rest[c])
 
 
-@kernel()
+@arithmetic
 def merge_samples(found, counts, batch):
     """Moments (mean, tail, variance) of every channel, (3, C), from those of samples and channels, three of (N, C)."""
     _merge_samples(found, counts, batch)
 
 
-@kernel()
+@arithmetic
 def mix(found, counts, logits, given, shares, layer, batch, mixed):
     """The moments by which every sample's channel is normalized.
 
@@ -118,7 +118,7 @@ def mix(found, counts, logits, given, shares, layer, batch, mixed):
             mixed[2, n, c] = v[0] * variance[n, c] + v[1] * layer[2, n] + v[2] * batch[2, c]
 
 
-@kernel()
+@arithmetic
 def mix_backward(mixture, rstd, weight, sums, terms, dlogits, dpair):
     """What the sums over every sample's channel say about its elements, the logits, and weight and bias.
 

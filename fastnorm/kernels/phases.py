@@ -18,20 +18,43 @@ from .vectors import INT64
 
 
 class Phase:
-    """A function, or step, of a task's number, a table of memory like x, one of memory like statistics, the job, and eps."""
+    """A function of a task's number, a table of memory like x, one of memory like statistics, the job, and eps."""
 
-    def __init__(self, function):
-        self._function, self._compiled = getattr(function, "py_func", function), {}
+    def __init__(self, function, returned=types.void):
+        self._function, self._returned, self._compiled = function, returned, {}
 
     def address(self, dtype, numbers):
         """Where it lies, compiled or loaded from the cache, for x of one dtype and statistics of another."""
         found = self._compiled.get((dtype, numbers))
         if found is None:
             tables = (types.CPointer(types.CPointer(from_dtype(np.dtype(d)))) for d in (dtype, numbers))
-            signature = types.void(types.int64, *tables, types.CPointer(types.int64), types.float64)
+            signature = self._returned(types.int64, *tables, types.CPointer(types.int64), types.float64)
             # Of two threads that come here at once both take the same one: the other's memory is given back.
             found = self._compiled.setdefault((dtype, numbers), c_function(self._function, signature))
         return found.address
+
+
+class Kernel:
+    """What is called for a whole job: a function like a phase, but of how many threads there are; and the phases it runs.
+
+    It takes so many `arrays` like x, and behind them those like statistics.
+    """
+
+    def __init__(self, function, phases, arrays):
+        whole = step(function)
+
+        # What returns by an exception, which is one of memory, returns 0.
+        def kernel(threads, arrays, numbers, job, eps):
+            whole(threads, arrays, numbers, job, eps)
+            return 1
+
+        kernel.__name__, kernel.__module__ = function.__name__, function.__module__  # by which it is cached
+        self.whole, self.phases, self.arrays = Phase(kernel, types.int64), phases, arrays
+
+
+def kernel(*phases, arrays):
+    """A kernel that runs these phases; its function has the number of threads in the place of a task's."""
+    return lambda function: Kernel(function, phases, arrays)
 
 
 @intrinsic

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from .._jit import kernel, routine, step, strict
+from .._jit import routine, step, strict
 from .apply import coefficients, pair_along, pair_of, paired_run
 from .groups import chunking, group_sums, groups_per_task
 from .job import AFFINE, CONSTANT, COUNTS, LENGTH, OPTIONS, X, Y, kept, place, reduced, walk
 from .loads import load, load_part, store_bytes
 from .memory import as_bytes, keep, pointer, stack
-from .phases import Phase, listed, run_all, table
+from .phases import Phase, kernel, listed, run_one
 from .reductions import greatest
 from .sums import BLOCK, statistic_of_sums
 from .vectors import farther, in_vectors, lanes, rounded, splat, within, without_nan
@@ -90,15 +90,12 @@ def _quantize_rows(i, arrays, numbers, job, eps):
     keep(partial)
 
 
-@kernel(_quantize_rows)
-def quantize(x, q, weight, bias, scales, job, eps, threads):
+@kernel(_quantize_rows, arrays=4)
+def quantize(threads, arrays, numbers, job, eps):
     """The bytes of every row's norm, and their scales.
 
-    x: flat. q: flat, int8. weight, bias: flat, or of size 0. scales: (B,) float64, numbers of float32: read where they are
+    arrays: x; the bytes; weight and bias, flat, or null. numbers: scales, (B,), numbers of float32: read where they are
     constants of the job, else written.
     """
-    job = pointer(job)
     band = groups_per_task(job)
-    arrays = table((pointer(x), pointer(q), pointer(weight), pointer(bias)))
-    numbers = table((pointer(scales),))
-    run_all(0, 0, ((kept(job) + band - 1) // band,), arrays, numbers, job, eps, threads)
+    run_one(0, (kept(job) + band - 1) // band, arrays, numbers, job, eps, threads, False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._jit import kernel, routine, step
+from .._jit import routine, step
 from .activations import NONE
 from .apply import apply_run, coefficients, pair_along, pair_of, run_given, shared_pair
 from .groups import (
@@ -40,7 +40,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, listed, run_all, table
+from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import short_results, short_sums
 from .slabs import clear
@@ -95,21 +95,14 @@ def _apply_given(i, arrays, numbers, job, eps):
         apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
 
 
-@step
-def _apply(threads, arrays, numbers, job, eps):
-    run_given(apply_tasks(job), arrays, numbers, job, eps, threads)
-
-
-@kernel(_apply_given, whole=Phase(_apply))
-def apply(x, y, weight, bias, mean, variance, job, eps, threads):
+@kernel(_apply_given, arrays=4)
+def apply(threads, arrays, numbers, job, eps):
     """y from x and given statistics, in inference.
 
-    x, y: flat. weight, bias: flat, or of size 0. mean, variance: (channels,), or as many as there are pairs; mean: twice as
-    many where tails follow, of which the job then says how many they are.
+    arrays: x, y; weight and bias, flat, or null. numbers: mean and variance, (channels,), or as many as there are pairs;
+    twice as many means where tails follow, of which the job then says how many they are.
     """
-    arrays = table((pointer(x), pointer(y), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(variance)))
-    _apply(threads, arrays, numbers, pointer(job), eps)
+    run_given(apply_tasks(job), arrays, numbers, job, eps, threads)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
@@ -242,8 +235,14 @@ def _apply_found(i, arrays, numbers, job, eps):
     apply_group(source, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
 
 
-@step
-def _forward(threads, arrays, numbers, job, eps):
+@kernel(_forward_groups, _add_residual, _sum_chunk, _merge_chunks, _apply_found, arrays=6)
+def forward(threads, arrays, numbers, job, eps):
+    """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
+
+    arrays: x; residual, and total like y, for factor·x + residual, or both null; y, null where only statistics are wanted;
+    weight and bias, flat, or null. numbers: (3, B) for mean, variance, rstd (the mean's tail where y is null), or null where
+    nobody asks.
+    """
     groups, band = kept(job), groups_per_task(job)
     if is_local(job):
         tasks = ((groups + band - 1) // band,)
@@ -257,24 +256,3 @@ def _forward(threads, arrays, numbers, job, eps):
     run_all(first, APPLY if given(arrays[3]) else MERGE, tasks, arrays, more, job, eps, threads)
     keep(partial)
     keep(result)
-
-
-@kernel(
-    _forward_groups,
-    _add_residual,
-    _sum_chunk,
-    _merge_chunks,
-    _apply_found,
-    whole=Phase(_forward),
-)
-def forward(x, residual, total, y, weight, bias, statistics, job, eps, threads):
-    """Statistics and result of every group: in one trip where it stays in the cache, chunk by chunk in two where not.
-
-    x, y: flat, y of size 0 where only statistics are wanted. residual, and total like y, for factor·x + residual: flat, or
-    both of size 0. weight, bias: flat, or of size 0. statistics: (3, B) float64 for mean, variance, rstd (the mean's tail
-    where y is of size 0), or of size 0 where nobody asks.
-    """
-    arrays = table(
-        (pointer(x), pointer(residual), pointer(total), pointer(y), pointer(weight), pointer(bias))
-    )
-    _forward(threads, arrays, table((pointer(statistics),)), pointer(job), eps)

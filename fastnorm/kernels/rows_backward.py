@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._jit import kernel, step
+from .._jit import step
 from .apply import coefficients
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
 from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, pieces_of_task
@@ -22,7 +22,7 @@ from .job import (
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
-from .phases import Phase, run_all, run_one, table
+from .phases import Phase, kernel, run_all, run_one, table
 from .rows_gradient import (
     BATCH,
     GROUPS,
@@ -193,22 +193,24 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
         group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer)
 
 
-@step
-def _gradient(threads, arrays, numbers, job, eps):
+@kernel(_gradient_of_terms, arrays=5)
+def gradient(threads, arrays, numbers, job, eps):
+    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z).
+
+    arrays: dy, x, dx, weight, bias. numbers: mean, rstd, and terms, (3, B).
+    """
     # After the sums, whose trip over memory ended where this one begins.
     run_one(0, apply_tasks(job), arrays, numbers, job, eps, threads, True)
 
 
-@kernel(_gradient_of_terms, whole=Phase(_gradient))
-def gradient(dy, x, dx, weight, bias, mean, rstd, terms, job, threads):
-    """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], where g = dy·act'(z) and terms: (3·B,) float64."""
-    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(rstd), pointer(terms)))
-    _gradient(threads, arrays, numbers, pointer(job), 0.0)
+@kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts, arrays=5)
+def backward(threads, arrays, numbers, job, eps):
+    """Gradients from a norm's input and statistics.
 
-
-@step
-def _backward(threads, arrays, numbers, job, eps):
+    arrays: dy, x; dx, null where nobody asks; weight and bias, flat, or null. numbers: mean and rstd, (B,), mean null for
+    RMS; gradients, (2, lines, parameters) for weight and bias, zeros to add to, or null where nobody asks: a line for each
+    slot of the job, or where elements have their own pairs, for each task that shares the groups.
+    """
     groups, parts, per_task = kept(job), _cut(job)[0], parts_per_task(job)
     pieces, _, bands = apply_pieces(job)
     whole = groups >= _FEW or reduced(job) * job[COUNTS + LENGTH] <= CHUNK
@@ -222,17 +224,3 @@ def _backward(threads, arrays, numbers, job, eps):
     run_all(first, last, tasks, arrays, more, job, eps, threads)
     keep(sums)
     keep(lines)
-
-
-@kernel(_whole_groups, _sum_parts, _merge_parts, _gradient_parts, whole=Phase(_backward))
-def backward(dy, x, dx, weight, bias, mean, rstd, gradients, job, threads):
-    """Gradients from a norm's input and statistics.
-
-    dy, x, dx: flat, dx of size 0 where nobody asks. weight, bias: flat, or of size 0. mean, rstd: (B,) float64,
-    mean of size 0 for RMS. gradients: (2, lines, parameters) float64 for weight and bias, zeros to add to, or of size 0
-    where nobody asks; a line for each slot of the job, or where elements have their own pairs, for each task that shares the
-    groups.
-    """
-    arrays = table((pointer(dy), pointer(x), pointer(dx), pointer(weight), pointer(bias)))
-    numbers = table((pointer(mean), pointer(rstd), pointer(gradients)))
-    _backward(threads, arrays, numbers, pointer(job), 0.0)

@@ -6,11 +6,11 @@ the runs of all channels goes through a ring of as many lines as a window has ch
 
 import numpy as np
 
-from .._jit import kernel, routine, step
+from .._jit import routine, step
 from .job import BESIDE, COUNTS, LENGTH, OPTIONS, STREAMING, X, Y, kept, place, reduced, walk
 from .loads import load, load_part, load_wide_part, store, store_part
 from .memory import cast, deliver, given, keep, moved, nothing, numbers_like, pointer
-from .phases import Phase, listed, run_one, table
+from .phases import Phase, kernel, listed, run_one
 from .vecmath import inverse_power
 from .vectors import DOUBLES, fma, lanes, narrow, splat, spread
 
@@ -246,21 +246,21 @@ def _backward(i, arrays, numbers, job, eps):
 
 
 @step
-def run_blocks(arrays, options, job, threads):
-    blocks, many = kept(job) * pieces_of(job, options), blocks_per_task(job, options)
-    run_one(0, (blocks + many - 1) // many, arrays, table((options,)), job, 0.0, threads, False)
+def _run_blocks(arrays, numbers, job, eps, threads):
+    blocks, many = kept(job) * pieces_of(job, numbers[0]), blocks_per_task(job, numbers[0])
+    run_one(0, (blocks + many - 1) // many, arrays, numbers, job, eps, threads, False)
 
 
-@kernel(_forward)
-def forward(x, y, options, job, threads):
+@kernel(_forward, arrays=2)
+def forward(threads, arrays, numbers, job, eps):
     """y = x·(k + alpha·Σ x²)^-beta, the sum being over the channels around each.
 
-    x, y: flat. options: (6,) float64, in the order of the names above.
+    arrays: x, y. numbers: options, (6,), in the order of the names above.
     """
-    run_blocks(table((pointer(x), pointer(y))), pointer(options), pointer(job), threads)
+    _run_blocks(arrays, numbers, job, eps, threads)
 
 
-@kernel(_backward)
-def backward(dy, x, dx, options, job, threads):
-    """dx of the same; dy, x, dx: flat."""
-    run_blocks(table((pointer(dy), pointer(x), pointer(dx))), pointer(options), pointer(job), threads)
+@kernel(_backward, arrays=3)
+def backward(threads, arrays, numbers, job, eps):
+    """dx of the same. arrays: dy, x, dx. numbers: options."""
+    _run_blocks(arrays, numbers, job, eps, threads)
