@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._floats import FLOAT32, FLOAT64, SUPPORTED, cast, computed, is_supported
-from ._layout import Ints, walkable
+from ._layout import IN_ORDER, Ints, walkable
 
 Array = NDArray[Any]
 
@@ -91,12 +91,9 @@ def _apart(value: Array, results: tuple[Array | None, ...]) -> Array:
 
 
 def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str) -> Array:
-    """A weight, a bias or a statistic of `shape`, as `dtype` in C order; `why` tells where the shape comes from.
-
-    Copied also where it is read-only or not aligned: these are types of their own to Numba, and every kernel would compile
-    once more.
-    """
-    if value.__class__ is np.ndarray and value.dtype is dtype and value.shape == shape and value.flags.carray:
+    """A weight, a bias or a statistic of `shape`, as `dtype` in C order; `why` tells where the shape comes from."""
+    in_order = isinstance(value, np.ndarray) and value.flags.num & IN_ORDER == IN_ORDER
+    if value.__class__ is np.ndarray and value.dtype is dtype and value.shape == shape and in_order:
         return value
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is a {type(value).__name__}, expected a NumPy array of shape {shape}: {why}")
@@ -104,7 +101,7 @@ def parameter(value: Any, name: str, shape: Ints, dtype: np.dtype[Any], why: str
         raise TypeError(f"{name} has dtype {value.dtype}, expected a real floating one, such as {dtype}")
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {shape}: {why}")
-    return cast(np.asarray(value), dtype, copy=not value.flags.carray)
+    return cast(np.asarray(value), dtype, copy=not in_order)
 
 
 def running(value: Any, name: str, shape: Ints, why: str, written: bool) -> Array:

@@ -74,7 +74,7 @@ class Plan:
 
     def statistic_in(self, statistic: Array) -> Array:
         """A mean or rstd in the kernels' order, repeated for the columns that share it."""
-        if self.plain and statistic.flags.carray:
+        if self.plain and statistic.flags.num & IN_ORDER == IN_ORDER:
             return statistic
         ordered = statistic.transpose([self.statistic_axes.index(i) for i in range(statistic.ndim)])
         return np.repeat(np.ascontiguousarray(ordered, np.float64).ravel(), self.fold)
@@ -239,6 +239,10 @@ def _job(
 def _lines(strides: tuple[Ints, ...]) -> list[int]:
     """The lines of a job that hold strides, in the order in which an axis keeps them: the affine pair's first."""
     return [AFFINE, X, *range(Y, AFFINE + COLUMNS * len(strides), COLUMNS)]
+
+
+# What `array.flags.num` has of an array that kernels read as it lies: its bits for C order and for alignment.
+IN_ORDER = 0x101
 
 
 def element_strides(array: Array) -> Ints:

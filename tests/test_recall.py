@@ -240,6 +240,31 @@ def test_running_statistics_after_right_ones(calls, rng):
         fastnorm.batch_norm(x, mean, None)
 
 
+def test_running_statistics_of_16_bits_after_right_ones(calls):
+    """Where weight and bias may have x's dtype, and statistics may not: they would be read beyond their end."""
+    x = np.ones((5, 6), np.float16)
+    mean, var = np.zeros(6, f32), np.ones(6, f32)
+    fastnorm.batch_norm(x, mean, var)
+    for wrong in ((mean.astype(np.float16), var), (mean, var.astype(np.float16))):
+        with pytest.raises(TypeError, match="float16, expected float32 or float64"):
+            fastnorm.batch_norm(x, *wrong)
+
+
+def test_what_is_read_only_is_recalled(calls, rng):
+    x, weight, mean = rng.standard_normal((4, 6)).astype(f32), np.ones(6, f32), np.zeros(6, f32)
+    for array in (x, weight, mean):
+        array.flags.writeable = False
+    for _ in range(2):
+        fastnorm.layer_norm(x, weight)
+        fastnorm.layer_norm(x.T, axis=0)
+        fastnorm.batch_norm(x, mean, weight)
+    assert len(calls) == 3
+    y = np.zeros_like(x)
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only"):
+        fastnorm.layer_norm(x, weight, out=y)
+
+
 # -- The memory itself -------------------------------------------------------------------------------------
 
 

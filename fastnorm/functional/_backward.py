@@ -83,11 +83,8 @@ def backward(
     call.kernel(1, dy, x, dx_to, weight, bias, mean, rstd, sums if sums.size else None)
     if at is not None:
         dx = at.given_back()[0] if needs[0] else None
-    return Gradients(
-        dx,
-        summed(sums[0], call, dtype) if needs[1] else None,
-        summed(sums[1], call, dtype) if needs[2] else None,
-    )
+    dweight, dbias = summed(sums, call, dtype)
+    return Gradients(dx, dweight if needs[1] else None, dbias if needs[2] else None)
 
 
 def _as_returned(mean: Any, rstd: Any, shape: Ints, norm: Norm) -> bool:
@@ -121,9 +118,13 @@ def _apart(job: Array) -> bool:
     return bool(job[AFFINE + outermost] != 0)
 
 
-def summed(lines: Array, call: Call, dtype: Any) -> Array:
-    """The gradient of a parameter from all its lines, (lines, parameters)."""
-    total = lines[0] if len(lines) == 1 else np.add.reduce(lines, 0)
+def summed(lines: Array, call: Call, dtype: Any) -> tuple[Array, Array]:
+    """The gradients of weight and bias from all their lines, (2, lines, parameters)."""
+    # Both at once: to cast without a warning takes 1 µs.
+    totals = cast(lines[:, 0] if lines.shape[1] == 1 else np.add.reduce(lines, 1), dtype, copy=False)
+    shape = call.parameters
     if call.shared.flipped:
-        return cast(call.plan.parameter_out(total, call.parameters[::-1]).T, dtype)
-    return cast(call.plan.parameter_out(total, call.parameters), dtype)
+        dweight, dbias = (call.plan.parameter_out(total, shape[::-1]).T for total in totals)
+    else:
+        dweight, dbias = (call.plan.parameter_out(total, shape) for total in totals)
+    return dweight, dbias

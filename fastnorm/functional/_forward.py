@@ -161,6 +161,7 @@ def standardize(
         call is not None
         and running_mean is not None
         and running_var is not None
+        and running_mean.dtype == running_var.dtype == call.dtype
         and (out is None or free(out, call, x, weight, bias, *given))
     ):
         y = y_to = call.new() if out is None else out

@@ -162,7 +162,8 @@ def sums(
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
     found = np.zeros((2, *call.gradients))
     call.kernel(1, dy, x, None, *pair, call.statistic(mean), call.statistic(rstd), found)
-    return Sums(summed(found[1], call, FLOAT64), summed(found[0], call, FLOAT64))
+    of_product, of_g = summed(found, call, FLOAT64)
+    return Sums(of_g, of_product)
 
 
 def gradient(

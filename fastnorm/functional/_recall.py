@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._floats import FLOAT64, DType, computed, held
-from .._layout import Ints, Plan
+from .._layout import IN_ORDER, Ints, Plan
 from .._threads import spread
 from ..kernels.entry import bind
 from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES, UNCENTRED
@@ -151,7 +151,7 @@ def recall(
     """
     if x.__class__ is not np.ndarray:
         return None, None
-    simple = x.flags.carray
+    simple = x.flags.num & IN_ORDER == IN_ORDER
     kinds: Any = argument.__class__
     if kinds is tuple:
         kinds = tuple(map(type, argument))
@@ -163,14 +163,14 @@ def recall(
         return key if _plain(argument) and _plain(option) else None, None
     except TypeError:  # unhashable
         return None, None
-    if not simple and not x.flags.behaved:
+    if not simple and not x.flags.aligned:
         return None, None
     for p in parameters:
         if p is not None and not (
             p.__class__ is np.ndarray
             and p.shape == call.parameters
             and (p.dtype is call.dtype or p.dtype == call.dtype or p.dtype == call.own_dtype)
-            and p.flags.carray
+            and p.flags.num & IN_ORDER == IN_ORDER
         ):
             return None, None
     return None, call
@@ -181,19 +181,19 @@ def _plain(value: Any) -> bool:
 
 
 def alike(array: Any, x: Array) -> bool:
-    """Whether an array can be walked, and written to, just as x can."""
+    """Whether an array can be walked just as x can."""
     return (
         array.__class__ is np.ndarray
         and array.shape == x.shape
         and array.strides == x.strides
         and array.dtype == x.dtype
-        and array.flags.behaved
+        and array.flags.aligned
     )
 
 
 def free(out: Any, call: Call, x: Array, *others: Array | None) -> bool:
     """Whether a result can be written to `out` as to a new array: it may be x itself, but share memory with nothing else."""
-    if not (call.same_strides and alike(out, x)):
+    if not (call.same_strides and alike(out, x) and out.flags.writeable):
         return False
     own = out.flags.owndata
     for a in others if out is x else (x, *others):  # noqa: SIM110 (a generator takes 0.2 µs longer)

@@ -50,10 +50,9 @@ class Running(NamedTuple):
             move(running, 1 - momentum, share * batch)
 
     def for_inference(self) -> tuple[Array, Array]:
-        """Both as the kernels take them: contiguous, native, aligned, of one dtype, and writable in Numba's eyes."""
+        """Both as the kernels take them: in C order, native, aligned, of one dtype."""
         dtype = np.result_type(self.mean, self.var)
-        mean, var = (np.ascontiguousarray(a, dtype) for a in (self.mean, self.var))
-        return mean if mean.flags.carray else mean.copy(), var if var.flags.carray else var.copy()
+        return np.require(self.mean, dtype, ["C", "A"]), np.require(self.var, dtype, ["C", "A"])
 
 
 class Update(NamedTuple):

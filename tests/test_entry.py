@@ -1,0 +1,64 @@
+"""How a kernel is entered: by whatever memory its arrays have, and with an exception where it runs out of memory."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from fastnorm._floats import FLOAT64
+from fastnorm.kernels.entry import bind
+from fastnorm.kernels.job import X
+from fastnorm.kernels.memory import given, keep
+from fastnorm.kernels.phases import kernel
+
+
+@kernel(arrays=2)
+def _told(threads, arrays, numbers, job, eps):
+    """numbers[0] = (threads, eps, arrays[0][0], whether there is an arrays[1])."""
+    told = numbers[0]
+    told[0], told[1], told[2], told[3] = threads, eps, arrays[0][0], given(arrays[1])
+
+
+@kernel(arrays=0)
+def _greedy(threads, arrays, numbers, job, eps):
+    keep(np.empty(1 << 59))
+
+
+def _bound(kernel, eps=0.0):
+    return bind(np.zeros(X, np.int64), kernel, FLOAT64, FLOAT64, eps)
+
+
+def test_arrays_and_options_arrive():
+    told, x = np.zeros(4), np.arange(8.0).reshape(2, 4)
+    call = _bound(_told, 1e-5)
+    assert call(3, x[::-1, 1:], None, told) is None
+    assert told.tolist() == [3, 1e-5, 5, 0]
+    call(1, x.T, x, told)
+    assert told.tolist() == [1, 1e-5, 0, 1]
+
+
+def test_calls_keep_their_own_jobs():
+    calls = [_bound(_told, eps) for eps in range(100)]
+    told, one = np.zeros(4), np.ones(1)
+    for eps, call in enumerate(calls):
+        call(1, one, None, told)
+        assert told[1] == eps
+
+
+def test_it_leaves_no_reference_behind():
+    told, x = np.zeros(4), np.ones(1)
+    call = _bound(_told)
+    before = sys.getrefcount(x), sys.getrefcount(told), sys.getrefcount(None)
+    for _ in range(10_000):
+        call(1, x, None, told)
+    after = sys.getrefcount(x), sys.getrefcount(told), sys.getrefcount(None)
+    assert after[:2] == before[:2]
+    assert abs(after[2] - before[2]) < 1000
+
+
+def test_without_memory_it_raises(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with pytest.raises(MemoryError):
+        _bound(_greedy)(1)
+    assert [what.exc_type for what in said] == [MemoryError]
