@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import FLOAT64, cast, computed
+from .._floats import FLOAT32, FLOAT64, cast, computed
 from .._layout import Ints, Plan, elements
 from .._threads import SERIAL_ELEMENTS
 from ..kernels import columns_backward, rows_backward
@@ -121,7 +121,7 @@ def _apart(job: Array) -> bool:
 
 def summed(lines: Array, call: Call, dtype: Any) -> tuple[Array, Array]:
     """The gradients of weight and bias from all their lines, (2, lines, parameters)."""
-    totals = np.empty((2, lines.shape[2]), FLOAT64 if dtype.itemsize == 2 else dtype)
+    totals = np.empty((2, lines.shape[2]), dtype if dtype in (FLOAT32, FLOAT64) else FLOAT64)
     add_lines(lines, totals)
     if totals.dtype != dtype:
         totals = cast(totals, dtype)
