@@ -3,14 +3,17 @@
 import numpy as np
 
 from .._jit import routine, step
-from .columns_gradient import LINES, chunk_sums, fill_terms, finish_lines, gradient_rows, start_lines
+from .columns_gradient import LINES, SUM, chunk_sums, gradient_rows
+from .columns_lines import fill_terms, finish_lines, start_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, nowhere, of_backward
 from .job import AFFINE, ALONG, GRADIENTS, OPTIONS, apart, kept, reduced
+from .loads import load, store
 from .memory import given, keep, moved, numbers_like, pointer
 from .phases import Phase, kernel, run_all, run_one, table
 from .slabs import chunks_of, clear, is_whole, slab_of, slabs_of, task_of, tasks_of, width_of
 from .sums import add_exactly
 from .tiles import padded
+from .vectors import lanes, without_nan
 
 
 @step
@@ -31,21 +34,23 @@ def slabs_per_line(job):
 def finished_lines(arrays, pair, statistics, gradients, sums, job, b, low, width, lines, line, state):
     """All lines of a slab from its sums."""
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, state)
-    finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients)
+    finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients, state)
 
 
 @step
 def _add_chunk(sums, rest, more, count):
-    """sums += more, what is rounded away going to `rest`."""
-    for k in range(count):
-        sums[k], rest[k] = add_exactly(sums[k], rest[k], more[k])
+    """sums += more, what is rounded away going to `rest`; whole vectors."""
+    for k in range(0, count, lanes(sums)):
+        total, left = add_exactly(load(sums, k), load(rest, k), load(more, k))
+        store(sums, k, total)
+        store(rest, k, left)
 
 
 @step
 def _add_rest(sums, rest, count):
     """sums += rest, where that is not what an infinity leaves."""
-    for k in range(count):
-        sums[k] += rest[k] if rest[k] == rest[k] else 0.0
+    for k in range(0, count, lanes(sums)):
+        store(sums, k, load(sums, k) + without_nan(load(rest, k)))
 
 
 # -- Phases --------------------------------------------------------------------------------------------------------
@@ -56,8 +61,9 @@ def _whole_slabs(i, arrays, numbers, job, eps):
     """Some slabs, each in two trips while it is in the cache."""
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     line, band = padded(arrays[1], width_of(job)), slabs_per_line(job)
-    space, low_space = np.empty(9 * line), np.zeros(LINES * line)
+    space, low_space = np.empty(9 * line), np.empty(LINES * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), arrays[1])
+    clear(lines, SUM * line)
     sums, rest = moved(state, 3 * line), moved(state, 6 * line)
     own = gradients if job[AFFINE + ALONG] != 0 or apart(job) > 0 else line_of(gradients, i)
     for slab in range(i * band, min((i + 1) * band, kept(job) * slabs_of(job))):
@@ -69,7 +75,7 @@ def _whole_slabs(i, arrays, numbers, job, eps):
             chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state)
             _add_chunk(sums, rest, state, 3 * line)
         _add_rest(sums, rest, 3 * line)
-        finish_lines(pair, statistics, sums, job, b, low, width, lines, line, own)
+        finish_lines(pair, statistics, sums, job, b, low, width, lines, line, own, state)
         gradient_rows(arrays, pair, own, job, b, np.int64(0), reduced(job), low, width, lines, line)
     keep(space)
     keep(low_space)
@@ -81,8 +87,9 @@ def _sum_chunk(i, arrays, numbers, job, eps):
     sums = numbers[3]
     arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
     line, chunks = padded(arrays[1], width_of(job)), chunks_of(job)
-    space, low_space = np.empty(3 * line), np.zeros(LINES * line)
+    space, low_space = np.empty(3 * line), np.empty(LINES * line)
     lines = numbers_like(pointer(low_space), arrays[1])
+    clear(lines, SUM * line)
     b, low, width = slab_of(job, i // chunks)
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, pointer(space))
     found = moved(sums, i * 3 * line)
@@ -98,8 +105,9 @@ def _merge_sums(i, arrays, numbers, job, eps):
     partial = numbers[3]
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     line, chunks = padded(arrays[1], width_of(job)), chunks_of(job)
-    space, low_space = np.empty(3 * line), np.zeros(LINES * line)
+    space, low_space = np.empty(3 * line), np.empty(LINES * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), arrays[1])
+    clear(lines, SUM * line)
     b, low, width = slab_of(job, i)
     sums = moved(partial, i * chunks * 3 * line)
     clear(state, 3 * line)
@@ -119,8 +127,9 @@ def _gradient_rows(i, arrays, numbers, job, eps):
     partial = numbers[3]
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     line, slabs = padded(arrays[1], width_of(job)), slabs_of(job)
-    space, low_space = np.empty(3 * line), np.zeros(LINES * line)
+    space, low_space = np.empty(3 * line), np.empty(LINES * line)
     state, lines = pointer(space), numbers_like(pointer(low_space), arrays[1])
+    clear(lines, SUM * line)
     by_row = job[AFFINE + ALONG] == 0
     band = slabs_per_line(job) if by_row else np.int64(1)
     own = line_of(gradients, i if apart(job) == 0 else 0) if by_row else nowhere(gradients)
@@ -142,8 +151,9 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     terms = numbers[2]
     arrays, pair, statistics, gradients = of_backward(arrays, numbers, job)
     line = padded(arrays[1], width_of(job))
-    space, low_space = np.empty(3 * line), np.zeros(LINES * line)
+    space, low_space = np.empty(3 * line), np.empty(LINES * line)
     lines = numbers_like(pointer(low_space), arrays[1])
+    clear(lines, SUM * line)
     b, first, last, low, width = task_of(job, i)
     start_lines(arrays[1], pair, statistics, job, b, low, width, lines, line, pointer(space))
     fill_terms(pair, terms, job, b, low, width, lines, line)

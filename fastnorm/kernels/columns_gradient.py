@@ -4,34 +4,24 @@ import numpy as np
 
 from .._jit import routine, step
 from .activations import NONE, activate_backward
-from .apply import pair_along, shared_pair, standardize
+from .apply import shared_pair, standardize
 from .job import (
     ACTIVATION,
     AFFINE,
     ALONG,
     BESIDE,
-    CONSTANT,
-    COUNTS,
-    FOLD,
-    LENGTH,
     OPTIONS,
-    SECOND_MOMENT,
     STREAMING,
     UNCENTRED,
     X,
     Y,
-    beyond,
     by_segment,
-    kept,
     place,
     reduced,
-    slot,
-    start,
-    sums_squares,
     walks_of,
 )
-from .loads import add_to, load, load_part, part_vector, store, store_part, whole_vector
-from .memory import deliver, given, is_double, is_staged, moved, nothing, stack, stage
+from .loads import add_part_to, add_to, load, load_part, part_vector, store, store_part, whole_vector
+from .memory import deliver, given, is_double, is_staged, moved, stack, stage
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -41,11 +31,10 @@ from .tiles import (
     apply_row,
     apply_row_affine,
     carry_over,
-    fill_coefficients,
     known_columns,
     repeat,
 )
-from .vectors import fma, head, lanes, splat
+from .vectors import fma, head, lanes, splat, spread, without_nan
 
 # Lines of a slab: x_hat = (x - HIGH)·SCALE + SHIFT, and z likewise of Z_HIGH, Z_SCALE, Z_SHIFT …
 HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)
@@ -161,6 +150,19 @@ def rows_at_once(job, width, paired):
     return min(widening(job, X, width), widening(job, BESIDE, width), widening(job, Y, width))
 
 
+@step
+def _add_wide_sums(parts, wide, width, state, line):
+    """The sums of each column, in all its places in a wide row, added to the lines of `state`."""
+    n = lanes(state)
+    for j in range(3):
+        for k in range(0, width, n):
+            size = min(n, width - k)
+            total, rest = spread(0.0), spread(0.0)
+            for i in range(wide):
+                total, rest = add_exactly(total, rest, load_part(parts, j * WIDE + i * width + k, size))
+            add_part_to(state, j * line + k, total + without_nan(rest), size)
+
+
 @routine
 def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
     """The sums of one chunk's columns, from `low` on, added to the three lines of `state`."""
@@ -176,102 +178,10 @@ def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
             repeat(moved(lines, i * line), width, wide, moved(repeated, i * WIDE))
         clear(parts, THREE_WIDE)
         band_sums(arrays, pair, walks, job, b, first, whole, wide, low, width * wide, repeated, WIDE, parts)
-        for j in range(3):
-            for k in range(width):
-                total, rest = 0.0, 0.0
-                for i in range(wide):
-                    total, rest = add_exactly(total, rest, parts[j * WIDE + i * width + k])
-                state[j * line + k] += total + (rest if rest == rest else 0.0)
+        _add_wide_sums(parts, wide, width, state, line)
     done = whole * wide
     one = np.int64(1)
     band_sums(arrays, pair, walks, job, b, first + done, rows - done, one, low, width, lines, line, state)
-
-
-# -- Coefficients --------------------------------------------------------------------------------------------------
-
-
-@routine
-def start_lines(like, pair, statistics, job, b, low, width, lines, line, state):
-    """The lines that x_hat and z are made of, from the slab's mean and rstd; state: two lines of scratch."""
-    mean, rstd = statistics
-    at = b * job[COUNTS + LENGTH] + low
-    clear(state, 3 * line)
-    for k in range(width):
-        state[2 * line + k] = rstd[at + k]
-    if given(mean):
-        for k in range(width):
-            state[k] = mean[at + k]
-    affine = start(job, AFFINE, b, 0) + low * job[AFFINE + ALONG]
-    none = (nothing(pair[0]), nothing(pair[1]))
-    scales = moved(state, 2 * line)
-    fill_coefficients(like, state, scales, width, none, affine, lines, line)
-    if job[UNCENTRED] != 0:
-        clear(state, line)
-    fill_coefficients(
-        like, state, scales, width, pair_along(pair, job), affine, moved(lines, Z_HIGH * line), line
-    )
-
-
-@routine
-def finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradients):
-    """The lines of dx from a slab's sums over all rows, and the gradients of the columns' pairs, or of the slab's one."""
-    weight = pair[0]
-    dweight, dbias, parameters = gradients
-    along, fold, by_row = job[AFFINE + ALONG], job[COUNTS + FOLD], by_segment(job)
-    count = 1.0 if sums_squares(job) else np.float64(reduced(job) * fold)
-    constant, second_moment = job[OPTIONS + CONSTANT] != 0, job[OPTIONS + SECOND_MOMENT] != 0
-    uncentred, at = job[UNCENTRED] != 0, b * job[COUNTS + LENGTH] + low
-    mean_of, rstd = moved(statistics[0], at), moved(statistics[1], at)
-    # A single element always normalizes to 0, and its dx is exactly 0.
-    alone = count == 1 and not constant and not second_moment and not uncentred
-    affine = start(job, AFFINE, b, 0) + low * along
-    to = slot(job, b) * parameters + affine if along != 0 else affine
-    own = given(weight) and not by_row
-    one_pair = along == 0 and not by_row and given(dweight)
-    total1, rest1, total2, rest2 = 0.0, 0.0, 0.0, 0.0
-    for k in range(0, width, fold):
-        drift, mean, product = 0.0, 0.0, 0.0
-        if is_double(weight) and not constant and not second_moment:
-            for j in range(k, k + fold):
-                drift += sums[2 * line + j] / count
-        for j in range(k, k + fold):
-            w = np.float64(weight[affine + j * along]) if own else 1.0
-            first = sums[j]
-            second = sums[line + j] - (-beyond(job, mean_of[j], rstd[j]) if uncentred else drift) * first
-            mean += w * first
-            product += w * second
-            if along != 0 and given(dweight):
-                dweight[to + j] += second
-                dbias[to + j] += first
-            if one_pair:
-                total1, rest1 = add_exactly(total1, rest1, first)
-                total2, rest2 = add_exactly(total2, rest2, second)
-        if constant:
-            mean, product = 0.0, 0.0
-        if second_moment or uncentred:
-            mean = 0.0
-        for j in range(k, k + fold):
-            w = np.float64(weight[affine + j * along]) if own else 1.0
-            inverse = 0.0 if alone else rstd[j]
-            lines[SHIFT * line + j] = np.float64(lines[SHIFT * line + j]) - drift
-            lines[OF_G * line + j] = inverse * w
-            lines[OF_X * line + j] = -inverse * product / count
-            lines[OF_1 * line + j] = -inverse * mean / count
-    if one_pair:
-        dweight[to] += total2 + (rest2 if rest2 == rest2 else 0.0)
-        dbias[to] += total1 + (rest1 if rest1 == rest1 else 0.0)
-
-
-@step
-def fill_terms(pair, terms, job, b, low, width, lines, line):
-    """The lines of dx from given terms, a line of all columns each; the columns have a weight each, or none."""
-    columns, at = kept(job) * job[COUNTS + LENGTH], b * job[COUNTS + LENGTH] + low
-    affine, own = start(job, AFFINE, b, 0) + low, given(pair[0])
-    for k in range(width):
-        w = np.float64(pair[0][affine + k]) if own else 1.0
-        lines[OF_G * line + k] = terms[at + k] * w
-        lines[OF_X * line + k] = terms[columns + at + k]
-        lines[OF_1 * line + k] = terms[2 * columns + at + k]
 
 
 # -- Gradients -----------------------------------------------------------------------------------------------------

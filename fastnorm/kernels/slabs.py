@@ -32,17 +32,17 @@ from .tiles import (
     unsound,
 )
 
-# Rows of a chunk, the fixed unit of merging and of parallel work, at the least.
-_CHUNK = 1024
+# The most rows and elements of a chunk, the fixed unit of merging and of parallel work, but where these would be too many.
+_CHUNK, _OF_CHUNK = 1024, 131072
 # Elements of a slab that stay in the L2 cache of a core; of one that no second core is asked for; enough for all.
 _LOCAL, _SMALL, _MANY = 262144, 32768, 16
 # Elements of a wide row: narrow ones that touch are walked several at once, in long loops. Space for some is a literal;
 # as a length of line, which may be another, it is none: a function that takes it would be compiled once for either.
 WIDE = np.int64(512)
 THREE_WIDE, FOUR_WIDE = 3 * 512, 4 * 512
-# Columns of a task, where there are many; and elements of a task that applies.
+# Columns of a task, where there are many; elements of a task at the most and at the least, and tasks for all cores between.
 _WIDTH = 512
-_TASK = 65536
+_TASK, _LEAST, _TASKS = 65536, 32768, 8
 
 # Lines of a slab's state: Σ d, Σ d² and the centre they are about; then mean, tail and M2, or the variance.
 LINES = 3
@@ -58,13 +58,20 @@ def widening(job, array, width):
 
 
 @step
+def _share(job):
+    """Elements of a task: as many as are worth a task, and no more than leave enough of them for all cores."""
+    elements = kept(job) * reduced(job) * job[COUNTS + LENGTH]
+    return min(_TASK, max(_LEAST, elements // _TASKS))
+
+
+@step
 def rows_per_chunk(job):
-    """Rows of a chunk: so many that the moments of a slab's chunks stay near 100 KiB; one chunk, or four, or eight …."""
+    """Rows of a chunk: so many that the moments of a slab's chunks stay near 100 KiB; one, two, four, or eight chunks …."""
     rows, most = reduced(job), max(4, 4096 // (job[COUNTS + LENGTH] + 31))
-    size = max(_CHUNK, (rows + most - 1) // most)
+    size = max(min(_CHUNK, _OF_CHUNK // width_of(job)), (rows + most - 1) // most)
     if rows <= size:
         return size
-    chunks = ((rows + size - 1) // size + 3) // 4 * 4
+    chunks = 2 if rows <= 2 * size else ((rows + size - 1) // size + 3) // 4 * 4
     return (rows + chunks - 1) // chunks
 
 
@@ -99,7 +106,7 @@ def slab_of(job, i):
 def task_of(job, i):
     """(b, first row, last row, first column, columns) of the i-th task that applies."""
     width, slabs = width_of(job), slabs_of(job)
-    band = max(1, _TASK // width)
+    band = max(1, _share(job) // width)
     bands = (reduced(job) + band - 1) // band
     low = (i % slabs) * width
     first = ((i // slabs) % bands) * band
@@ -109,7 +116,7 @@ def task_of(job, i):
 
 @step
 def tasks_of(job):
-    band = max(1, _TASK // width_of(job))
+    band = max(1, _share(job) // width_of(job))
     return kept(job) * ((reduced(job) + band - 1) // band) * slabs_of(job)
 
 
