@@ -29,7 +29,8 @@ def __getattr__(name: str) -> Any:
         if name == "__all__":
             return sorted([*functional.__all__, *layers.__all__, *family.__all__, *_OWN])
         if name in family.__all__:
-            return getattr(family, name)
+            globals()[name] = found = getattr(family, name)  # to be asked for once: that takes 3 µs
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
