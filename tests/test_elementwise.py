@@ -155,12 +155,13 @@ def test_a_sample_has_the_same_bits_alone_and_in_a_batch(norm, rng):
 
 @a_few_norms
 def test_stored_past_the_cache(norm, monkeypatch, rng):
-    """As the results of calls over more than 32 MiB are, which no test has time for: the same bits."""
+    """As results of more than 16 MiB are, which no test has time for: the same bits."""
     given = norm.arguments(rng, np.float32)
     dy = rng.standard_normal(norm.shape).astype(np.float32)
     y, statistics = norm.forward(given)
     found = norm.backward(dy, given, statistics)
-    monkeypatch.setattr(_arrange, "_CACHE_BYTES", 0)
+    for module in (_map, _arrange):
+        monkeypatch.setattr(module, "STREAMING_BYTES", 0)
     for module in (_map, _recall):
         monkeypatch.setattr(module, "_calls", {})
     streamed, statistics = norm.forward(given)

@@ -122,7 +122,7 @@ def test_sizes_of_rows_and_of_columns(dtype, size, rng):
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_results_past_the_cache(dtype, layout, rng):
-    """So large that they are stored past it, and of odd sizes: lines of 64 bytes are stored whole, what is left in part."""
+    """Larger than 16 MiB, and of odd sizes: lines of 64 bytes are stored whole, what is left in part."""
     x = rng.standard_normal((3, 1601, 1801), np.float32).astype(dtype)
     assert x.nbytes > 16 << 20
     y, mean, rstd = fastnorm.instance_norm(x, layout=layout, return_stats=True)

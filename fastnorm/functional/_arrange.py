@@ -12,9 +12,8 @@ from .._layout import Plan, Roles, dense, element_strides, plan, walkable
 
 Array = NDArray[Any]
 
-# A call that goes over more memory than this stores its results past the cache. (Layer norm's backward of 4096×768, 36 MiB,
-# took 1.19 ms so and 1.42 without, medians in turns; batch norm of 6272×256, 12 MiB, 0.62 and 0.27.)
-_CACHE_BYTES = 32 << 20
+# Results larger than this are stored past the cache.
+STREAMING_BYTES = 16 << 20
 
 
 class Arranged(NamedTuple):
@@ -51,7 +50,7 @@ def arrange(
     `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
     A result that is `reread`, for it holds a sum before it holds y, stays in the cache.
     """
-    streaming = past_cache(x, 2 if beside is None else 3) and not reread
+    streaming = x.nbytes > STREAMING_BYTES and not reread
     options = (options[0], options[1], int(streaming), *options[2:])
     if all(r is None for r in given) or separate([x] if beside is None else [x, beside], given):
         results = [np.empty_like(x) if r is None else r for r in given]
@@ -83,11 +82,6 @@ def _strides(x: Array, beside: Array | None, result: Array) -> tuple[tuple[int, 
     if beside is None:
         return element_strides(x), element_strides(result)
     return element_strides(x), element_strides(result), element_strides(beside)
-
-
-def past_cache(x: Array, arrays: int) -> bool:
-    """Whether results of a call that goes over so many arrays like x are stored past the cache."""
-    return arrays * x.nbytes > _CACHE_BYTES
 
 
 def separate(inputs: Sequence[Array], given: Sequence[Array | None]) -> bool:

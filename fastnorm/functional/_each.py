@@ -17,7 +17,7 @@ from ..kernels import columns, columns_backward, rows, rows_backward
 from ..kernels.each import ARRAYS, NUMBERS, each
 from ..kernels.job import COUNTS, LENGTH
 from ..kernels.phases import Kernel
-from ._arrange import past_cache
+from ._arrange import STREAMING_BYTES
 from ._recall import complete
 from ._roles import Norm
 
@@ -72,7 +72,7 @@ class Each:
         `constant` statistics of a backward pass are not x's own.
         """
         self._norm, self._dtype = norm, arrays[0].array.dtype
-        streaming = past_cache(arrays[0].array, len(arrays))
+        streaming = arrays[0].array.nbytes > STREAMING_BYTES
         options = int(norm.second_moment), activation, int(streaming), int(constant)
         counts, channels = samples.counts, samples.channels
         sizes = counts * channels

@@ -16,7 +16,7 @@ from .._threads import spread
 from ..kernels.entry import bind
 from ..kernels.job import PHASES
 from ..kernels.maps import ARRAYS, Map, run_map
-from ._arrange import past_cache, separate
+from ._arrange import STREAMING_BYTES, separate
 from ._results import maker
 
 Array = NDArray[Any]
@@ -136,7 +136,7 @@ def _new_call(
     arrays = [*inputs, *([like] * what.outputs)]
     if out is not None:
         arrays[len(inputs)] = out
-    given, streaming = tuple(c.shape for c in coefficients), past_cache(like, len(arrays))
+    given, streaming = tuple(c.shape for c in coefficients), like.nbytes > STREAMING_BYTES
     strides = tuple(map(element_strides, arrays))
     over = summed if what.sums else None
     found = plan(x.shape, strides, len(inputs) - 1, given, over, streaming, again)
