@@ -56,6 +56,22 @@ def test_it_leaves_no_reference_behind():
     assert abs(after[2] - before[2]) < 1000
 
 
+@pytest.mark.parametrize("wrong", [np.float64(1), 1.0, [1.0], "1", object(), np.ndarray])
+def test_what_is_no_array_is_refused(wrong):
+    """NumPy's own functions return numbers where an array has no axes."""
+    told = np.zeros(4)
+    with pytest.raises(TypeError):
+        _bound(_told)(1, wrong, None, told)
+    assert not told.any()
+
+
+def test_arrays_of_a_subclass_pass(tmp_path):
+    told, x = np.zeros(4), np.memmap(tmp_path / "x", float, "w+", shape=(2,))
+    x[0] = 7
+    _bound(_told)(1, x, None, told)
+    assert told[2] == 7
+
+
 def test_without_memory_it_raises(monkeypatch):
     said = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)

@@ -80,10 +80,12 @@ def backward(
         dy, x, dx_to = at.beside, at.x, at.results[0] if needs[0] else None
     weight, bias = call.pair(weight, bias)
     mean, rstd = None if mean is None else call.statistic(mean), call.statistic(rstd)
-    sums = np.zeros((2, *call.gradients))
-    call.kernel(1, dy, x, dx_to, weight, bias, mean, rstd, sums if sums.size else None)
+    sums = np.zeros((2, *call.gradients)) if needs[1] or needs[2] else None
+    call.kernel(1, dy, x, dx_to, weight, bias, mean, rstd, sums)
     if at is not None:
         dx = at.given_back()[0] if needs[0] else None
+    if sums is None:
+        return Gradients(dx, None, None)
     dweight, dbias = summed(sums, call, dtype)
     return Gradients(dx, dweight if needs[1] else None, dbias if needs[2] else None)
 

@@ -23,6 +23,9 @@ from ._roles import Norm
 
 Array = NDArray[Any]
 
+# The most kinds of samples that are remembered, and lengths of each.
+_KINDS, _LENGTHS = 256, 4096
+
 # Kernels by family: of rows, of columns.
 FORWARD = rows.forward, columns.forward
 APPLY = rows.apply, columns.apply
@@ -184,8 +187,7 @@ class _Kind:
         return _Known(before | {n: i for i, n in enumerate(new, len(before))}, *more)
 
 
-# The most kinds, and lengths of each, that are remembered.
-_kind, _LENGTHS = lru_cache(maxsize=256)(_Kind), 4096
+_kind = lru_cache(maxsize=_KINDS)(_Kind)
 
 
 def _plan(

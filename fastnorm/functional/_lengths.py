@@ -84,7 +84,7 @@ class Projection(NamedTuple):
         weight: Array | None,
         activation: str | None,
     ) -> Projection:
-        scale = 1 / np.maximum(length, eps)
+        scale = np.asarray(1 / np.maximum(length, eps))
         given = dy, x, np.zeros_like(scale), scale, weight
         product = sums(MEAN_SQUARE_PER_ROW, axes, *given, activation=activation).of_product
         return cls(scale, product, np.where(length < eps, 0.0, -scale * product))

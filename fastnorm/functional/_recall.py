@@ -196,12 +196,10 @@ def free(out: Any, call: Call, x: Array, *others: Array | None) -> bool:
     if not (call.same_strides and alike(out, x) and out.flags.writeable):
         return False
     own = out.flags.owndata
-    for a in others if out is x else (x, *others):  # noqa: SIM110 (a generator takes 0.2 µs longer)
-        if a is not None and not _apart(out, own, a):
+    for a in others if out is x else (x, *others):
+        # No two arrays share memory that own theirs: that is asked in 0.1 µs, NumPy in 0.3.
+        if a is None or (own and a.flags.owndata and a is not out):
+            continue
+        if np.may_share_memory(out, a):
             return False
     return True
-
-
-def _apart(out: Array, own: bool, other: Array) -> bool:
-    """Whether two arrays share no memory, as no two do that own theirs: that is asked in 0.1 µs, NumPy in 0.3."""
-    return (own and other.flags.owndata and other is not out) or not np.may_share_memory(out, other)

@@ -1,8 +1,8 @@
 """Kernels called from Python: a builtin function for each job, which takes the arrays' memory from the arrays themselves.
 
 Numba's dispatcher asks for the type of every argument, and makes of each array seven numbers and a count of references: for
-a layer norm's eight arrays that took 0.8 µs, and this takes 0.25. Whoever calls it answers for what it is given: arrays of
-the dtype and size that the kernel's phases expect, in C order or as the job says.
+a layer norm's eight arrays that took 0.8 µs, and this takes 0.25. It sees that it is given arrays; that these have the dtype
+and the size that the kernel's phases expect, in C order or as the job says, its callers see to.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from .._floats import DType
 from .._jit import c_function
 from .._launch import launch
-from .job import ARRAYS, ENTRY, EPS, WHOLE
+from .job import ARRAYS, ENTRY, EPS, TYPE, WHOLE
 from .memory import moved, stack
 from .phases import Kernel, address
 from .vectors import INT64
 
-# Where the fields of an object begin. The first of an array's is the address of its elements.
+# Where the fields of an object begin, behind its type. The first of an array's is the address of its elements.
 _FIELDS = object.__basicsize__
+_TYPE = _FIELDS - 8
 # The most arguments behind the number of threads.
 _MOST = 9
 _FASTCALL = 0x80  # METH_FASTCALL: a function of self, the arguments, and how many they are
@@ -34,7 +35,9 @@ _FASTCALL = 0x80  # METH_FASTCALL: a function of self, the arguments, and how ma
 _leave_python = types.ExternalFunction("PyEval_SaveThread", types.int64())
 _enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.int64))
 _integer = types.ExternalFunction("PyLong_AsLongLong", types.int64(types.int64))
+_is_subtype = types.ExternalFunction("PyType_IsSubtype", types.int32(types.int64, types.int64))
 _no_memory = types.ExternalFunction("PyErr_NoMemory", types.int64())
+_bad_argument = types.ExternalFunction("PyErr_BadArgument", types.int32())
 
 
 @intrinsic
@@ -87,7 +90,14 @@ def enter(job, arguments, count):
     entry, objects = moved(_at(_at(job + _FIELDS)[0]), ENTRY), _at(arguments)
     memory = stack(entry, _MOST)
     for i in range(1, count):
-        memory[i - 1] = 0 if objects[i] == _none() else _at(objects[i] + _FIELDS)[0]
+        if objects[i] == _none():
+            memory[i - 1] = 0
+            continue
+        kind = _at(objects[i] + _TYPE)[0]
+        if kind != entry[TYPE] and _is_subtype(kind, entry[TYPE]) == 0:
+            _bad_argument()
+            return 0
+        memory[i - 1] = _at(objects[i] + _FIELDS)[0]
     threads = _integer(objects[0])
     numbers = moved(memory, entry[ARRAYS])
     outside = _leave_python()
@@ -126,7 +136,7 @@ def bind(
     """
     launch()  # a kernel is linked to the threading layer
     job[ENTRY + WHOLE], job[ENTRY + ARRAYS] = kernel.whole.address(dtype, given), kernel.arrays
-    job[ENTRY + EPS] = np.float64(eps).view(np.int64)
+    job[ENTRY + EPS], job[ENTRY + TYPE] = np.float64(eps).view(np.int64), id(np.ndarray)
     if "enter" not in _made:
         known = np.zeros(1)
         if ctypes.c_void_p.from_address(id(known) + _FIELDS).value != known.ctypes.data:

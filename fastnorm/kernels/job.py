@@ -28,8 +28,8 @@ SECOND_MOMENT, ACTIVATION, STREAMING, CONSTANT, GRADIENTS, PARAMETERS = range(6)
 SUM_OF_SQUARES = 2
 # … in a forward pass that adds a residual the bits of a float64 by which x is multiplied, in the place of CONSTANT …
 FACTOR = CONSTANT
-# … of the third: the address of the kernel, how many arrays like x it takes, and the bits of eps …
-WHOLE, ARRAYS, EPS = range(3)
+# … of the third: the address of the kernel, how many arrays like x it takes, the bits of eps, and the type of arrays …
+WHOLE, ARRAYS, EPS, TYPE = range(4)
 # … and of the others, after the strides (in elements) along B0, B1, M0, M1: the step along the run, and in a map the first
 # element of a coefficient.
 ALONG, OFFSET = 4, 5
