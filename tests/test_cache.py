@@ -31,12 +31,17 @@ def run(program, cache, *, package=PACKAGE, **environment):
     return done.stdout.strip()
 
 
-# A kernel that compiles in seconds: inference. Prints whether it was compiled, and a result.
-INFERENCE = """
-    import numpy as np, fastnorm
+# Notes the names of what is compiled.
+NOTING = """
     from fastnorm import _cache
     compiled, keep = [], _cache.DiskCache.save_overload
     _cache.DiskCache.save_overload = lambda own, *what: (compiled.append(own._name), keep(own, *what))
+"""
+
+# A kernel that compiles in seconds: inference. Prints whether it was compiled, and a result.
+INFERENCE = f"""
+    import numpy as np, fastnorm
+    {NOTING}
     x = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     one = np.ones(2, np.float32)
     y = fastnorm.batch_norm(x, one, one, eps=0)
@@ -137,11 +142,9 @@ def test_processes_that_fill_it_at_once_do_not_mix_it_up(tmp_path):
         for dtype in dtypes * 2
     ]
     assert [process.wait(300) for process in running] == [0] * 4
-    check = """
+    check = f"""
     import numpy as np, fastnorm
-    from fastnorm import _cache
-    compiled, keep = [], _cache.DiskCache.save_overload
-    _cache.DiskCache.save_overload = lambda own, *what: (compiled.append(own._name), keep(own, *what))
+    {NOTING}
     for dtype in (np.float32, np.float64):
         x = np.arange(6, dtype=dtype).reshape(2, 3)
         one = np.ones(3, np.float32)

@@ -112,8 +112,8 @@ def normalize_sum(
     at = None
     if call is not None and out is None and sum_out is None and alike(residual, x):
         more, y = residual, call.new()
-        y_to, sum_to = y, call.new() if summed else y
-        total = sum_to
+        total = call.new() if summed else y
+        sum_to, y_to = total, y
     else:
         given, x = (x, residual), _checks.array(x, "x")
         residual = _checks.like(residual, "residual", x)

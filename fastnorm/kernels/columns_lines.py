@@ -103,12 +103,12 @@ def _add_folds(values, width, fold):
 
 
 @routine
-def add_one_pair(sums, state, width, line, dweight, dbias, to):
+def _add_one_pair(sums, state, width, line, dweight, dbias, to):
     """The gradients of the one pair that all columns of a slab share."""
     total1, rest1, total2, rest2 = 0.0, 0.0, 0.0, 0.0
     for k in range(width):
         total1, rest1 = add_exactly(total1, rest1, sums[k])
-        total2, rest2 = add_exactly(total2, rest2, sums[line + k] - state[k] * sums[k])
+        total2, rest2 = add_exactly(total2, rest2, sums[line + k] - state[_BEYOND * line + k] * sums[k])
     dweight[to] += total2 + (rest2 if rest2 == rest2 else 0.0)
     dbias[to] += total1 + (rest1 if rest1 == rest1 else 0.0)
 
@@ -140,7 +140,7 @@ def finish_lines(pair, statistics, sums, job, b, low, width, lines, line, gradie
             add_part_to(dweight, to + k, second, size)
             add_part_to(dbias, to + k, first, size)
     if along == 0 and not by_row and given(dweight):
-        add_one_pair(sums, state, width, line, dweight, dbias, to)
+        _add_one_pair(sums, state, width, line, dweight, dbias, to)
     if constant or not _is_centred(job):
         clear(moved(state, _MEAN * line), line)
     if constant:
