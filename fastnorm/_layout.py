@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OPTIONS, X, Y
+from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OPTIONS, STREAMING, X, Y
 
 Array = NDArray[Any]
 Ints = tuple[int, ...]
@@ -225,6 +225,7 @@ def _job(
     job[COUNTS : COUNTS + 4] = 1
     job[COUNTS + LENGTH], job[COUNTS + FOLD] = inner.length, fold
     job[OPTIONS : OPTIONS + len(options)] = options
+    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING])
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
@@ -234,6 +235,11 @@ def _job(
     for line, stride in zip(_lines(strides), inner.strides, strict=True):
         job[line + ALONG] = stride
     return job
+
+
+def past_cache(length: int, multiple: int) -> bool:
+    """Whether results are stored past the cache, in runs that have to be a multiple of so many elements; never of 0."""
+    return multiple > 0 and length % multiple == 0
 
 
 def _lines(strides: tuple[Ints, ...]) -> list[int]:

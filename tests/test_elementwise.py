@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fastnorm
-from fastnorm.functional import _arrange, _map, _recall
+from fastnorm.functional import _map, _recall, _results
 
 from .checks import DTYPES, assert_exact, assert_like
 from .elementwise import NORMS, one_of_each
@@ -153,21 +153,23 @@ def test_a_sample_has_the_same_bits_alone_and_in_a_batch(norm, rng):
         assert np.array_equal(grown.backward(alone(dy), own, statistics)["dx"], alone(dx))
 
 
+@pytest.mark.parametrize("anyhow", [0, 1 << 40])
 @a_few_norms
-def test_stored_past_the_cache(norm, monkeypatch, rng):
-    """As results of more than 16 MiB are, which no test has time for: the same bits."""
+def test_stored_past_the_cache(norm, anyhow, monkeypatch, rng):
+    """As results of more than 8 MiB are in whole lines, of more than 16 MiB anyhow: the same bits."""
     given = norm.arguments(rng, np.float32)
     dy = rng.standard_normal(norm.shape).astype(np.float32)
     y, statistics = norm.forward(given)
     found = norm.backward(dy, given, statistics)
-    for module in (_map, _arrange):
-        monkeypatch.setattr(module, "STREAMING_BYTES", 0)
+    monkeypatch.setattr(_results, "_IN_LINES", 0)
+    monkeypatch.setattr(_results, "_ANYHOW", anyhow)
     for module in (_map, _recall):
         monkeypatch.setattr(module, "_calls", {})
-    streamed, statistics = norm.forward(given)
-    assert np.array_equal(streamed, y)
-    for name, gradient in norm.backward(dy, given, statistics).items():
-        assert np.array_equal(gradient, found[name]), name
+    for _ in range(2):  # a call that is recalled has results that begin on a line
+        streamed, statistics = norm.forward(given)
+        assert np.array_equal(streamed, y)
+        for name, gradient in norm.backward(dy, given, statistics).items():
+            assert np.array_equal(gradient, found[name]), name
 
 
 @pytest.mark.parametrize("dtype", HALVES)

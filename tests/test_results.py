@@ -1,6 +1,7 @@
 """Memory for results: large ones take what earlier ones have left, and nothing that is still in use."""
 
 import gc
+import mmap
 import sys
 
 import numpy as np
@@ -17,6 +18,7 @@ _ROWS = 1200  # of 8192 float32: 37.5 MiB
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch):
     monkeypatch.setattr(_results, "_left", {})
+    monkeypatch.setattr(_results, "_unmarked", [])
 
 
 @pytest.fixture
@@ -86,6 +88,32 @@ def test_no_more_is_kept_than_said(monkeypatch, rng):
             fastnorm.rms_norm(x)
     gc.collect()
     assert list(_results._left) == [(_ROWS + 8) * 32768, (_ROWS + 16) * 32768]
+
+
+def test_all_but_the_last_are_marked_as_free(monkeypatch, rng):
+    marked = []
+
+    class Memory(mmap.mmap):
+        def madvise(self, advice):
+            marked.extend([len(self)] if advice == mmap.MADV_FREE else [])
+            return super().madvise(advice)
+
+    monkeypatch.setattr(_results.mmap, "mmap", Memory)
+    first, other, large = (
+        rng.standard_normal((rows, 8192), dtype=np.float32) for rows in (_ROWS + 24, _ROWS + 32, 2100)
+    )
+    for x in (first, other, large):
+        fastnorm.rms_norm(x, eps=0.25)  # from now on the call is recalled
+    marked.clear()
+    y = fastnorm.rms_norm(first, eps=0.25)
+    expected = y.copy()
+    fastnorm.rms_norm(other, eps=0.25)
+    assert marked == []  # what is in use is not marked, nor what was left last
+    assert np.array_equal(y, expected)
+    del y
+    assert marked == [other.nbytes]
+    fastnorm.rms_norm(large, eps=0.25)
+    assert marked == [other.nbytes, first.nbytes, large.nbytes]
 
 
 def test_small_results_are_numpys_own(rng):

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layout import Plan, Roles, dense, element_strides, plan, walkable
+from ._results import streaming
 
 Array = NDArray[Any]
-
-# Results larger than this are stored past the cache.
-STREAMING_BYTES = 16 << 20
 
 
 class Arranged(NamedTuple):
@@ -50,8 +48,8 @@ def arrange(
     `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
     A result that is `reread`, for it holds a sum before it holds y, stays in the cache.
     """
-    streaming = x.nbytes > STREAMING_BYTES and not reread
-    options = (options[0], options[1], int(streaming), *options[2:])
+    past = 0 if reread else streaming(x.nbytes, x.itemsize)
+    options = (options[0], options[1], past, *options[2:])
     if all(r is None for r in given) or separate([x] if beside is None else [x, beside], given):
         results = [np.empty_like(x) if r is None else r for r in given]
         found = plan(x.shape, _strides(x, beside, results[0]), roles, options)

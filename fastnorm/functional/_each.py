@@ -17,8 +17,8 @@ from ..kernels import columns, columns_backward, rows, rows_backward
 from ..kernels.each import ARRAYS, NUMBERS, each
 from ..kernels.job import COUNTS, LENGTH
 from ..kernels.phases import Kernel
-from ._arrange import STREAMING_BYTES
 from ._recall import complete
+from ._results import streaming
 from ._roles import Norm
 
 Array = NDArray[Any]
@@ -75,8 +75,8 @@ class Each:
         `constant` statistics of a backward pass are not x's own.
         """
         self._norm, self._dtype = norm, arrays[0].array.dtype
-        streaming = arrays[0].array.nbytes > STREAMING_BYTES
-        options = int(norm.second_moment), activation, int(streaming), int(constant)
+        x = arrays[0].array
+        options = int(norm.second_moment), activation, streaming(x.nbytes, x.itemsize), int(constant)
         counts, channels = samples.counts, samples.channels
         sizes = counts * channels
         alone = (sizes * 2 * get_num_threads() > sizes.sum()) & (sizes >= SERIAL_ELEMENTS)

@@ -16,8 +16,8 @@ from .._threads import spread
 from ..kernels.entry import bind
 from ..kernels.job import PHASES
 from ..kernels.maps import ARRAYS, Map, run_map
-from ._arrange import STREAMING_BYTES, separate
-from ._results import maker
+from ._arrange import separate
+from ._results import maker, streaming
 
 Array = NDArray[Any]
 
@@ -136,10 +136,10 @@ def _new_call(
     arrays = [*inputs, *([like] * what.outputs)]
     if out is not None:
         arrays[len(inputs)] = out
-    given, streaming = tuple(c.shape for c in coefficients), like.nbytes > STREAMING_BYTES
+    given, past = tuple(c.shape for c in coefficients), streaming(like.nbytes, like.itemsize)
     strides = tuple(map(element_strides, arrays))
     over = summed if what.sums else None
-    found = plan(x.shape, strides, len(inputs) - 1, given, over, streaming, again)
+    found = plan(x.shape, strides, len(inputs) - 1, given, over, past, again)
     if found is None:
         return None
     own, job = held(x.dtype), found.job.copy()

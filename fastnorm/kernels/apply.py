@@ -5,8 +5,8 @@ import numpy as np
 from .._jit import step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
-from .loads import load, load_part, store, store_part
-from .memory import cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
+from .loads import load, load_part, put, store_part
+from .memory import before_line, cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
 from .phases import run_one
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
@@ -57,24 +57,24 @@ def standardize(x, high, scale, shift):
 
 
 @step
-def plain_run(x, at, y, to, size, high, scale, shift):
+def plain_run(x, at, y, to, size, high, scale, shift, past):
     """y = (x - high)·scale + shift."""
     n = lanes(y)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        store(y, to + i, standardize(load(x, at + i), high, scale, shift))
+        put(y, to + i, standardize(load(x, at + i), high, scale, shift), past)
     rest = size - whole
     if rest > 0:
         store_part(y, to + whole, standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
 
 
 @step
-def weight_run(x, at, y, to, size, weight, affine, high, scale, shift):
+def weight_run(x, at, y, to, size, weight, affine, high, scale, shift, past):
     """y = ((x - high)·scale + shift)·weight."""
     n = lanes(y)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        store(y, to + i, standardize(load(x, at + i), high, scale, shift) * load(weight, affine + i))
+        put(y, to + i, standardize(load(x, at + i), high, scale, shift) * load(weight, affine + i), past)
     rest = size - whole
     if rest > 0:
         x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
@@ -82,13 +82,13 @@ def weight_run(x, at, y, to, size, weight, affine, high, scale, shift):
 
 
 @step
-def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift):
+def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift, past):
     """y = ((x - high)·scale + shift)·weight + bias."""
     n = lanes(y)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
         x_hat = standardize(load(x, at + i), high, scale, shift)
-        store(y, to + i, fma(x_hat, load(weight, affine + i), load(bias, affine + i)))
+        put(y, to + i, fma(x_hat, load(weight, affine + i), load(bias, affine + i)), past)
     rest = size - whole
     if rest > 0:
         i = affine + whole
@@ -97,30 +97,40 @@ def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift):
 
 
 @step
-def paired_run(x, at, y, to, size, pair, affine, high, scale, shift):
-    """One of the three; a pair is given where each element has its own, and null where not."""
+def paired_run(x, at, y, to, size, pair, affine, known, past):
+    """One of the three; a pair is given where each element has its own, and null where not; known: high, scale, shift.
+
+    Stored `past` the cache from the first line on that begins in the run.
+    """
     weight, bias = pair
-    if not given(weight):
-        plain_run(x, at, y, to, size, high, scale, shift)
-    elif not given(bias):
-        weight_run(x, at, y, to, size, weight, affine, high, scale, shift)
-    else:
-        affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift)
+    high, scale, shift = known
+    first, last = np.int64(0), min(before_line(y, to), size) if past else size
+    while first < size:
+        last = last if last > first else size
+        i, j, a, count = at + first, to + first, affine + first, last - first
+        if not given(weight):
+            plain_run(x, i, y, j, count, high, scale, shift, past)
+        elif not given(bias):
+            weight_run(x, i, y, j, count, weight, a, high, scale, shift, past)
+        else:
+            affine_run(x, i, y, j, count, weight, bias, a, high, scale, shift, past)
+        first = last
 
 
 @step
 def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
     """A run of y, with its activation, past the cache where the job says so; known is (high, scale, shift)."""
     code, streaming = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0
-    high, scale, shift = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
-    none = np.int64(0)
+    known = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
+    none, beside = np.int64(0), streaming and code != NONE
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)
-        target = stage(moved(y, to + i), buffer, streaming)
-        paired_run(x, at + i, target, none, count, pair, affine + i, high, scale, shift)
+        target = stage(moved(y, to + i), buffer, beside)
+        past = streaming and not is_staged(y, beside)
+        paired_run(x, at + i, target, none, count, pair, affine + i, known, past)
         if code != NONE:
             activate(target, none, count, code)
-        if is_staged(y, streaming):
+        if is_staged(y, beside):
             deliver(buffer, y, to + i, count, streaming)
 
 

@@ -27,7 +27,7 @@ from .job import (
     walk,
 )
 from .loads import load, store
-from .memory import deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
+from .memory import before_line, deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -73,15 +73,17 @@ def _apply_band(x, y, walks, pair, job, b, first, count, wide, low, width, lines
     for r in range(count):
         m = first + r * wide
         at, to = place(xs, b, m) + low, place(ys, b, m) + low
-        target = stage(moved(y, to), moved(lines, 3 * line), streaming)
+        loose = streaming and (code != NONE or before_line(y, to) != 0)
+        target = stage(moved(y, to), moved(lines, 3 * line), loose)
+        past = streaming and not is_staged(y, loose)
         if by_row:
             w, c = shared_pair(weight, bias, place(pairs, b, m))
-            apply_row_affine(x, at, target, none, width, lines, line, w, c)
+            apply_row_affine(x, at, target, none, width, lines, line, w, c, past)
         else:
-            apply_row(x, at, target, none, width, lines, line)
+            apply_row(x, at, target, none, width, lines, line, past)
         if code != NONE:
             activate(target, none, width, code)
-        if is_staged(y, streaming):
+        if is_staged(y, loose):
             deliver(target, y, to, width, streaming)
 
 

@@ -20,8 +20,8 @@ from .job import (
     reduced,
     walks_of,
 )
-from .loads import add_part_to, add_to, load, load_part, part_vector, store, store_part, whole_vector
-from .memory import deliver, given, is_double, is_staged, moved, stack, stage
+from .loads import add_part_to, add_to, load, load_part, part_vector, put, store_part, whole_vector
+from .memory import before_line, deliver, given, is_double, is_staged, moved, stack, stage
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -69,9 +69,9 @@ def row_gradient(dy, beside, x, at, width, lines, line, pair, row_pair, job, g):
     if job[OPTIONS + ACTIVATION] == NONE:
         pass
     elif has_row_pair(pair, job):
-        apply_row_affine(x, at, g, np.int64(0), width, of_z, line, row_pair[0], row_pair[1])
+        apply_row_affine(x, at, g, np.int64(0), width, of_z, line, row_pair[0], row_pair[1], False)
     else:
-        apply_row(x, at, g, np.int64(0), width, of_z, line)
+        apply_row(x, at, g, np.int64(0), width, of_z, line, False)
     activate_backward(dy, beside, g, width, job[OPTIONS + ACTIVATION])
 
 
@@ -188,7 +188,7 @@ def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
 
 
 @step
-def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, line, fetch):
+def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, line, fetch, past):
     """dx = OF_G·g·weight + OF_X·x_hat + OF_1 of a few rows, columns k to k + count."""
     known = known_columns(lines, line, k)
     of_g, of_x = load(lines, OF_G * line + k), load(lines, OF_X * line + k)
@@ -197,7 +197,7 @@ def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, 
         terms = fma(of_x, x_hat_of(x, x_at[r], k, count, known, fetch), of_1)
         value = fma(of_g * weights[r], fetch(g, g_at[r] + k, count), terms)
         if count == lanes(x):
-            store(dx, to[r] + k, value)
+            put(dx, to[r] + k, value, past)
         else:
             store_part(dx, to[r] + k, value, count)
 
@@ -225,13 +225,15 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
     streaming, by_row = job[OPTIONS + STREAMING] != 0, by_segment(job) and given(dweight)
     places, to = (stack(job, FEW), stack(job, FEW), stack(x, FEW)), stack(job, FEW)
     x_at, g_at, weights = places
-    beside, together = is_staged(dx, streaming), FEW if streaming else _TOGETHER
+    together = FEW if streaming else _TOGETHER
     for row in range(0, count, together):
         rows = min(together, count - row)
         start = first + row * wide
         g = few_rows(arrays, pair, walks, job, b, start, rows, wide, low, width, lines, line, places)
+        loose = False
         for r in range(rows):
-            to[r] = (DX + r) * line if beside else place(walks[2], b, start + r * wide) + low
+            to[r] = place(walks[2], b, start + r * wide) + low
+            loose = loose or before_line(dx, to[r]) != 0
             if by_row:
                 affine = place(walks[3], b, start + r * wide)
                 known = moved(lines, (Z_HIGH if job[UNCENTRED] != 0 else HIGH) * line)
@@ -240,12 +242,19 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
                 dbias[affine] += first_sum
         if not given(dx):
             continue
-        target = stage(dx, lines, streaming)
+        beside = is_staged(dx, streaming and loose)
+        target, past = stage(dx, lines, streaming and loose), streaming and not beside
+        for r in range(rows if beside else 0):
+            to[r] = (DX + r) * line
         for k in range(0, width - rest, n):
-            _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, n, lines, line, whole_vector)
+            _gradient_columns(
+                g, g_at, x, x_at, target, to, weights, rows, k, n, lines, line, whole_vector, past
+            )
         if rest > 0:
             k = width - rest
-            _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector)
+            _gradient_columns(
+                g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector, False
+            )
         if beside:
             for r in range(rows):
                 at = place(walks[2], b, start + r * wide) + low

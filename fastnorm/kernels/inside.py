@@ -59,9 +59,8 @@ def _norm_row(x, weight, bias, eps, y, second_moment):
     to, none = pointer(y), np.int64(0)
     high, scale, shift = coefficients(to, (mean, tail, rstd), 1.0, 0.0)
     pair = pointer(weight), pointer(bias)
-    paired_run(
-        pointer(x), none, to, none, x.size, pair, none, splat(to, high), splat(to, scale), splat(to, shift)
-    )
+    known = splat(to, high), splat(to, scale), splat(to, shift)
+    paired_run(pointer(x), none, to, none, x.size, pair, none, known, False)
 
 
 @inside

@@ -11,6 +11,7 @@ from .vectors import (
     DOUBLES,
     FLOAT16,
     INT32,
+    LINE,
     Vector,
     as_many,
     constant,
@@ -152,6 +153,30 @@ def store(typingctx, memory, index, value):
 
 
 @intrinsic
+def put(typingctx, memory, index, value, past):
+    """The same, or `past` the cache, where memory[index] is the first number of a line of 64 bytes."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number, is_past = arguments
+        number = stored(builder, number, memory.dtype)
+        with builder.if_else(is_past) as (yes, no):
+            with yes:
+                store_past(builder, number, place_of(builder, target, at, number.type))
+            with no:
+                _write(builder, target, at, number, _size(memory), None)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64, value, types.boolean), emit
+
+
+def store_past(builder, value, place):
+    """Store what fills lines of 64 bytes, at a place where one begins, past the cache."""
+    store = builder.store(value, place)
+    store.align = LINE
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
+
+
+@intrinsic
 def store_part(typingctx, memory, index, value, count):
     """Write the first `count` numbers of a vector from memory[index] on."""
     return _storing(memory, value, False, types.int64)
@@ -216,17 +241,25 @@ def load_vectors(typingctx, like, places, masks, index, count):
 
 
 @intrinsic
-def store_vectors(typingctx, like, places, index, values, count):
-    """Write the first `count` numbers of the first vectors from an index on: one at each place, in memory like `like`."""
+def store_vectors(typingctx, like, places, index, values, count, past):
+    """Write the first `count` numbers of the first vectors from an index on: one at each place, in memory like `like`.
+
+    Whole ones `past` the cache, at places where lines begin.
+    """
 
     def emit(context, builder, found, arguments):
-        memory, starts, at, vectors, many = arguments
+        memory, starts, at, vectors, many, is_past = arguments
         for i in range(places.count):
             start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
-            _write(builder, start, at, builder.extract_value(vectors, i), _size(like), many)
+            value = builder.extract_value(vectors, i)
+            with builder.if_else(is_past) as (yes, no):
+                with yes:
+                    store_past(builder, value, place_of(builder, start, at, value.type))
+                with no:
+                    _write(builder, start, at, value, _size(like), many)
         return context.get_dummy_value()
 
-    return types.void(like, places, types.int64, values, types.int64), emit
+    return types.void(like, places, types.int64, values, types.int64, types.boolean), emit
 
 
 @intrinsic

@@ -13,7 +13,7 @@ import numpy as np
 from .._jit import routine, step
 from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS, STREAMING, reduced
 from .loads import add_part_to, add_to, add_vectors, load, load_vectors, store, store_sums, store_vectors
-from .memory import deliver, is_staged, moved, numbers_like, stack, stage
+from .memory import before_line, deliver, is_staged, moved, numbers_like, stack, stage
 from .phases import Phase, address, kernel, listed, run_one
 from .reductions import added, no_sums
 from .vectors import in_vectors, lanes, splat, wide
@@ -96,8 +96,8 @@ def start_run(arrays, job, b, m, low, lines, where, shared):
 
 
 @routine
-def start_block(arrays, at, inputs, used, lines, streaming, where, buffer, shared):
-    """The addresses of a block that begins `at` elements into its run; of an output, perhaps that of a buffer."""
+def start_block(arrays, at, inputs, used, lines, beside, where, buffer, shared):
+    """The addresses of a block that begins `at` elements into its run; of an output, perhaps that `beside`, of a buffer."""
     coefficients = numbers_like(arrays[ARRAYS], shared)
     for j in range(lines):
         start = where[_STARTS + j] + at
@@ -107,18 +107,25 @@ def start_block(arrays, at, inputs, used, lines, streaming, where, buffer, share
             where[_PLACES + j] = address(moved(coefficients, start))
         elif j >= inputs:
             own = moved(buffer, (j - inputs) * BLOCK)
-            where[_PLACES + j] = address(stage(moved(arrays[j], start), own, streaming))
+            where[_PLACES + j] = address(stage(moved(arrays[j], start), own, beside))
         else:
             where[_PLACES + j] = address(moved(arrays[j], start))
+
+
+@step
+def is_beside(arrays, at, inputs, used, streaming, where):
+    """Whether an output of that block, to be stored past the cache, begins within a line."""
+    loose = False
+    for j in range(inputs, used if streaming else inputs):
+        loose = loose or before_line(arrays[j], where[_STARTS + j] + at) != 0
+    return is_staged(arrays[0], loose)
 
 
 @routine
 def finish_block(arrays, at, inputs, used, streaming, where, buffer, size):
     """Outputs from the buffer to where they belong."""
     for j in range(inputs, used):
-        if is_staged(arrays[j], streaming):
-            own = moved(buffer, (j - inputs) * BLOCK)
-            deliver(own, arrays[j], where[_STARTS + j] + at, size, streaming)
+        deliver(moved(buffer, (j - inputs) * BLOCK), arrays[j], where[_STARTS + j] + at, size, streaming)
 
 
 # -- Sums along runs -------------------------------------------------------------------------------------------------
@@ -184,16 +191,16 @@ def _task(what, along):
     buffer_size, shared_size, tile_size = outputs * int(BLOCK), lines * LANES, max(1, sums) * int(BLOCK)
 
     @step
-    def on_vector(x, buffer, tile, sources, targets, own, tiles, k, count, found):
+    def on_vector(x, buffer, tile, sources, targets, own, tiles, k, count, past, found):
         """The outputs and sums of one vector, or of its first numbers."""
         given = load_vectors(x, sources[0], sources[1], k, count)
         results = value(*(given + load_vectors(buffer, own[0], own[1], k, count)))
-        store_vectors(buffer, targets, k, results, count)
+        store_vectors(buffer, targets, k, results, count, past)
         return collect(tile, tiles, k, results, count, found)
 
     @step
-    def on_block(x, buffer, tile, where, size):
-        """The sums of a block; its outputs are stored."""
+    def on_block(x, buffer, tile, where, size, past):
+        """The sums of a block; its outputs are stored, whole vectors perhaps `past` the cache."""
         places, masks = moved(where, _PLACES), moved(where, _MASKS)
         sources, targets = (
             (listed(places, inputs), listed(masks, inputs)),
@@ -203,9 +210,11 @@ def _task(what, along):
         tiles, found, n = listed(moved(where, _TILES), sums), no_sums(x, sums, precise), lanes(x)
         whole = in_vectors(size, n)
         for k in range(0, whole, n):
-            found = on_vector(x, buffer, tile, sources, targets, own, tiles, k, n, found)
+            found = on_vector(x, buffer, tile, sources, targets, own, tiles, k, n, past, found)
         if whole < size:
-            found = on_vector(x, buffer, tile, sources, targets, own, tiles, whole, size - whole, found)
+            found = on_vector(
+                x, buffer, tile, sources, targets, own, tiles, whole, size - whole, False, found
+            )
         return found
 
     def task(i, arrays, numbers, job, eps):
@@ -225,9 +234,12 @@ def _task(what, along):
                 start_run(arrays, job, b, m, low, lines, where, shared)
                 for at in range(0, high - low, BLOCK):
                     size = min(BLOCK, high - low - at)
-                    start_block(arrays, at, inputs, used, lines, streaming, where, buffer, shared)
-                    found = added(found, on_block(x, buffer, tile, where, size), lanes(x))
-                    finish_block(arrays, at, inputs, used, streaming, where, buffer, size)
+                    beside = is_beside(arrays, at, inputs, used, streaming, where)
+                    past = streaming and not beside
+                    start_block(arrays, at, inputs, used, lines, beside, where, buffer, shared)
+                    found = added(found, on_block(x, buffer, tile, where, size, past), lanes(x))
+                    if beside:
+                        finish_block(arrays, at, inputs, used, streaming, where, buffer, size)
                 if along and (m == last - 1 or (m - first) % _TILE == _TILE - 1):
                     line = slot // job[CUT + PIECES] * sums
                     carry_over(tile, sums, totals, line, job[COUNTS + LENGTH], low, high)

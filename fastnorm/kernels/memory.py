@@ -10,8 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._jit import routine
-from .loads import load, load_part, place_of, store, store_part, stored
-from .vectors import INT32, INT64, LINE, in_vectors, keep_small, lanes, vector_of
+from .loads import load, load_part, place_of, store, store_part, store_past, stored
+from .vectors import INT64, LINE, in_vectors, keep_small, lanes, vector_of
 
 
 @intrinsic
@@ -172,9 +172,7 @@ def _store_line(typingctx, target, at, source, place):
         value = builder.load(place_of(builder, *arguments[2:], numbers))
         value.align = 4
         value = stored(builder, value, target.dtype)
-        store = builder.store(value, place_of(builder, *arguments[:2], value.type))
-        store.align = LINE
-        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
+        store_past(builder, value, place_of(builder, *arguments[:2], value.type))
         return context.get_dummy_value()
 
     return types.void(target, types.int64, source, types.int64), emit
@@ -192,7 +190,7 @@ def _per_line(typingctx, memory):
 
 
 @intrinsic
-def _before_line(typingctx, memory, index):
+def before_line(typingctx, memory, index):
     """How many numbers lie between memory[index] and the next line of 64 bytes."""
     size = memory.dtype.bitwidth // 8
 
@@ -208,7 +206,7 @@ def _before_line(typingctx, memory, index):
 def stream(block, y, to, size):
     """y[to …] = the first `size` numbers of a block, past the cache; what fills no line is stored plainly."""
     line = _per_line(y)
-    first = min(size, _before_line(y, to))
+    first = min(size, before_line(y, to))
     if first > 0:
         store_part(y, to, load_part(block, 0, first), first)
     last = first + (size - first) // line * line

@@ -44,19 +44,19 @@ def _store_block(block, scale, q, to, size):
 @routine
 def _quantize_row(x, at, q, to, size, pair, affine, known, scale, buffer):
     """The bytes of a row; its scale is given, or 0.0 for max |y| / 127. Returns the scale."""
-    high, factor, shift = splat(x, known[0]), splat(x, known[1]), splat(x, known[2])
+    known = splat(x, known[0]), splat(x, known[1]), splat(x, known[2])
     none, dynamic = np.int64(0), scale == 0.0
     if dynamic:
         most = 0.0
         for i in range(0, size, BLOCK):
             count = min(BLOCK, size - i)
-            paired_run(x, at + i, buffer, none, count, pair, affine + i, high, factor, shift)
+            paired_run(x, at + i, buffer, none, count, pair, affine + i, known, False)
             most = max(most, np.float64(_greatest_of_block(buffer, count)))
         scale = np.float64(np.float32(most / _MOST))
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)
         if not dynamic or size > BLOCK:  # else y is still in the buffer
-            paired_run(x, at + i, buffer, none, count, pair, affine + i, high, factor, shift)
+            paired_run(x, at + i, buffer, none, count, pair, affine + i, known, False)
         _store_block(buffer, scale, q, to + i, count)
     return scale
 

@@ -25,7 +25,6 @@ from .job import (
     LENGTH,
     OPTIONS,
     PARAMETERS,
-    STREAMING,
     UNCENTRED,
     X,
     Y,
@@ -164,7 +163,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     for k in range(_SPACE):
         batch[k] = 1.0
     short = chunks[0] == count and is_short(source, count)
-    plain = short and segments == 1 and job[OPTIONS + ACTIVATION] == NONE and job[OPTIONS + STREAMING] == 0
+    plain = short and segments == 1 and job[OPTIONS + ACTIVATION] == NONE
     band = groups_per_task(job)
     last = min((i + 1) * band, kept(job))
     for low in range(i * band, last, per_batch):

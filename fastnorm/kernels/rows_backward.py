@@ -4,13 +4,12 @@ import numpy as np
 
 from .._jit import step
 from .apply import coefficients
+from .gather import gather, groups_together, is_short, keep_line, short_lines
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
 from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, pieces_of_task
 from .job import (
     AFFINE,
     ALONG,
-    B0,
-    B1,
     COUNTS,
     GRADIENTS,
     LENGTH,
@@ -24,8 +23,6 @@ from .job import (
 from .memory import given, keep, moved, pointer, stack
 from .phases import Phase, kernel, run_all, run_one, table
 from .rows_gradient import (
-    BATCH,
-    GROUPS,
     HIGH,
     LINE,
     OF_1,
@@ -37,7 +34,6 @@ from .rows_gradient import (
     TWO_BLOCKS,
     band_sums,
     fill_line,
-    gather_segment,
     group_gradient,
     group_means,
     statistic_of,
@@ -95,20 +91,6 @@ def _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
     sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
 
 
-@step
-def _finish(arrays, pair, walks, statistics, lines, gradients, job, first, groups, piece, buffer):
-    """What follows from the lines of some groups, in a piece of each: dx, and the gradients of elements' own pairs."""
-    if gathers(gradients, job):
-        for m in range(piece[0], piece[1]):
-            gather_segment(
-                arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, piece[2], piece[3]
-            )
-    elif given(arrays[2]):
-        for j in range(groups):
-            b, line = first + j, moved(lines, j * LINE)
-            group_gradient(arrays, pair, walks, statistic_of(statistics, b), line, job, b, piece, buffer)
-
-
 # -- Phases --------------------------------------------------------------------------------------------------------
 
 
@@ -122,23 +104,29 @@ def _whole_groups(i, arrays, numbers, job, eps):
         gradients = line_of(gradients, i if apart(job) == 0 else 0)
     length, segments = job[COUNTS + LENGTH], reduced(job)
     whole = (np.int64(0), segments, np.int64(0), length)
-    buffer, lines = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], SPACE)
+    buffer, line, known = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], LINE), stack(arrays[1], SPACE)
     sums = moved(numbers[3], 3 * parts * i)
-    per_batch = 1
-    if gathers(gradients, job) and job[AFFINE + B1] == 0 and (job[AFFINE + B0] == 0 or apart(job) > 0):
-        per_batch = max(1, min(GROUPS, BATCH // (length * segments)))
+    short = is_short(arrays[1], job)
+    together = short or gathers(gradients, job)
+    per_batch = groups_together(job) if together else np.int64(1)
     band = groups_per_line(job)
     last = min((i + 1) * band, kept(job))
     for low in range(i * band, last, per_batch):
         groups = min(per_batch, last - low)
-        for j in range(groups):
-            b, line = low + j, moved(lines, j * LINE)
-            statistic = statistic_of(statistics, b)
+        if short:
+            short_lines(arrays, pair, walks, statistics, job, low, groups, known)
+        for j in range(0 if short else groups):
+            statistic = statistic_of(statistics, low + j)
             for part in range(parts):
-                _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
-            means = group_means(sums, parts, pair, walks, statistic, gradients, job, b)
+                _store_sums(arrays, pair, walks, statistic, sums, cut, job, low + j, part, buffer)
+            means = group_means(sums, parts, pair, walks, statistic, gradients, job, low + j)
             fill_line(line, statistic, means, job, arrays[1])
-        _finish(arrays, pair, walks, statistics, lines, gradients, job, low, groups, whole, buffer)
+            keep_line(known, line, j)
+        if together:
+            gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole)
+        elif given(arrays[2]):
+            statistic = statistic_of(statistics, low)
+            group_gradient(arrays, pair, walks, statistic, line, job, low, whole, buffer)
 
 
 @Phase
@@ -172,11 +160,16 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     pieces, band, _ = apply_pieces(job)
     low, first = (i % pieces) * CHUNK, (i // pieces) * band
     high, last = min(low + CHUNK, job[COUNTS + LENGTH]), min(first + band, reduced(job))
-    walks, one = walks_of(job), np.int64(1)
-    buffer = stack(arrays[1], TWO_BLOCKS)
+    walks, one, piece = walks_of(job), np.int64(1), (first, last, low, high)
+    buffer, known = stack(arrays[1], TWO_BLOCKS), stack(arrays[1], SPACE)
     for b in range(kept(job)):
-        line, piece = moved(numbers[4], b * LINE), (first, last, low, high)
-        _finish(arrays, pair, walks, statistics, line, gradients, job, b, one, piece, buffer)
+        line = moved(numbers[4], b * LINE)
+        if gathers(gradients, job):
+            keep_line(known, line, 0)
+            gather(arrays, pair, walks, statistics, known, gradients, job, b, one, piece)
+        elif given(arrays[2]):
+            statistic = statistic_of(statistics, b)
+            group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer)
 
 
 @Phase

@@ -1,4 +1,4 @@
-"""Rows, backward, below the phases: the sums over a group, then dx and the gradients of parameters."""
+"""Rows, backward, below the phases: the sums over a group, and dx; gradients of the pairs that runs share."""
 
 import numpy as np
 
@@ -25,22 +25,18 @@ from .job import (
     slot,
 )
 from .loads import (
-    add_part_to,
-    add_to,
     load,
     load_part,
-    part_vector,
-    store,
+    put,
     store_part,
-    whole_vector,
 )
-from .memory import deliver, given, is_double, is_staged, moved, stack, stage
+from .memory import before_line, deliver, given, is_double, is_staged, moved, stage
 from .reductions import added_up
 from .sums import BLOCK, add_exactly
 from .vectors import fma, head, in_vectors, lanes, splat, wide
 
 # Elements of groups that are finished together, for one trip to the parameters' gradients; and the most of them.
-BATCH = 16384
+BATCH = 65536
 GROUPS = 16
 
 # The line of a group: x_hat = (x - HIGH)·SCALE + SHIFT, dx = OF_G·g·weight + OF_X·x_hat + OF_1, and what x_hat lacks of
@@ -48,9 +44,6 @@ GROUPS = 16
 HIGH, SCALE, SHIFT, OF_G, OF_X, OF_1, BEYOND = range(7)
 LINE = 7
 SPACE, TWO_BLOCKS = LINE * GROUPS, 2 * BLOCK
-# Elements of each that are kept beside them, as g behind an activation or dx before it is stored past the cache.
-STRIP = np.int64(256)
-STRIPS = GROUPS * 256
 
 
 @routine
@@ -62,7 +55,7 @@ def through_activation(dy, beside, x, at, size, statistic, pair, affine, job, bu
     known = (splat(buffer, high), splat(buffer, scale), splat(buffer, shift))
     if job[OPTIONS + ACTIVATION] != NONE:
         each = pair_along(pair, job)
-        paired_run(x, at, buffer, np.int64(0), size, each, affine, known[0], known[1], known[2])
+        paired_run(x, at, buffer, np.int64(0), size, each, affine, known, False)
     activate_backward(dy, beside, buffer, size, job[OPTIONS + ACTIVATION])
 
 
@@ -83,7 +76,7 @@ def _drifted(drift, x_hat, x):
 
 
 @step
-def _plain_sums(g, g_at, x, at, size, known, sums):
+def plain_sums(g, g_at, x, at, size, known, sums):
     """sums + (Σ g, Σ g·x_hat, Σ x_hat) of a run, lane by lane."""
     first, second, drift = sums
     high, scale, shift = known
@@ -103,7 +96,7 @@ def _plain_sums(g, g_at, x, at, size, known, sums):
 
 
 @step
-def _weighted_sums(g, g_at, x, at, size, weight, affine, known, sums):
+def weighted_sums(g, g_at, x, at, size, weight, affine, known, sums):
     """The same of g·weight, for a weight per element."""
     first, second, drift = sums
     high, scale, shift = known
@@ -156,9 +149,9 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
             if is_staged(dy, activates):
                 through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, buffer)
             if given(weight):
-                sums = _weighted_sums(g, none, x, at + i, size, weight, along, known, sums)
+                sums = weighted_sums(g, none, x, at + i, size, weight, along, known, sums)
             else:
-                sums = _plain_sums(g, none, x, at + i, size, known, sums)
+                sums = plain_sums(g, none, x, at + i, size, known, sums)
             filled += size
     return (
         added_up(total1 + wide(sums[0])),
@@ -225,7 +218,7 @@ def fill_line(line, statistic, means, job, like):
 
 
 @step
-def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms):
+def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms, past):
     """dx = OF_G·g·weight + OF_X·x_hat + OF_1, for a weight per element, or of size 0."""
     high, scale, shift = known
     of_g, of_x, of_1 = terms
@@ -235,11 +228,11 @@ def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms):
         for i in range(0, whole, n):
             x_hat = standardize(load(x, at + i), high, scale, shift)
             gradient = load(g, g_at + i) * load(weight, affine + i)
-            store(dx, to + i, fma(of_g, gradient, fma(of_x, x_hat, of_1)))
+            put(dx, to + i, fma(of_g, gradient, fma(of_x, x_hat, of_1)), past)
     else:
         for i in range(0, whole, n):
             x_hat = standardize(load(x, at + i), high, scale, shift)
-            store(dx, to + i, fma(of_g, load(g, g_at + i), fma(of_x, x_hat, of_1)))
+            put(dx, to + i, fma(of_g, load(g, g_at + i), fma(of_x, x_hat, of_1)), past)
     rest = size - whole
     if rest > 0:
         x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
@@ -269,78 +262,11 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer):
         for i in range(low, high, BLOCK):
             size = min(BLOCK, high - i)
             along = affine + i * along_run
-            g, target = stage(moved(dy, beside + i), z, activates), stage(moved(dx, to + i), block, streams)
+            loose = streams and before_line(dx, to + i) != 0
+            g, target = stage(moved(dy, beside + i), z, activates), stage(moved(dx, to + i), block, loose)
             if is_staged(dy, activates):
                 through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, z)
-            _gradient_run(g, none, x, at + i, target, none, size, weight, along, known, terms)
-            if is_staged(dx, streams):
+            past = streams and not is_staged(dx, loose)
+            _gradient_run(g, none, x, at + i, target, none, size, weight, along, known, terms, past)
+            if is_staged(dx, loose):
                 deliver(block, dx, to + i, size, streams)
-
-
-@step
-def _gather_vector(g, g_at, x, x_at, dx, dx_at, weight, lines, groups, i, count, fetch):
-    """dx of the `count` elements from the i-th on, of some groups, and (Σ g·x_hat, Σ g) over these."""
-    second = splat(x, 0.0)
-    first = second
-    for j in range(groups):
-        line = moved(lines, j * LINE)
-        gradient, value = fetch(g, g_at[j] + i, count), fetch(x, x_at[j] + i, count)
-        x_hat = standardize(value, splat(x, line[HIGH]), splat(x, line[SCALE]), splat(x, line[SHIFT]))
-        first, second = first + gradient, fma(gradient, x_hat + splat(x, line[BEYOND]), second)
-        if given(dx):
-            rest = fma(splat(x, line[OF_X]), x_hat, splat(x, line[OF_1]))
-            value = fma(splat(x, line[OF_G]), gradient * weight, rest)
-            if count == lanes(x):
-                store(dx, dx_at[j] + i, value)
-            else:
-                store_part(dx, dx_at[j] + i, value, count)
-    return second, first
-
-
-@step
-def _gather(g, g_at, x, x_at, dx, dx_at, weight, affine, lines, groups, size, gradients):
-    """dx of some groups, and dweight += Σ g·x_hat, dbias += Σ g over them, element by element; runs begin at …_at[j]."""
-    dweight, dbias, _ = gradients
-    n, one = lanes(x), splat(x, 1.0)
-    whole = in_vectors(size, n)
-    for i in range(0, whole, n):
-        w = load(weight, affine + i) if given(weight) else one
-        second, first = _gather_vector(g, g_at, x, x_at, dx, dx_at, w, lines, groups, i, n, whole_vector)
-        add_to(dweight, affine + i, wide(second))
-        add_to(dbias, affine + i, wide(first))
-    rest = size - whole
-    if rest > 0:
-        i, to = whole, affine + whole
-        w = load_part(weight, to, rest) if given(weight) else one
-        second, first = _gather_vector(g, g_at, x, x_at, dx, dx_at, w, lines, groups, i, rest, part_vector)
-        add_part_to(dweight, to, wide(second), rest)
-        add_part_to(dbias, to, wide(first), rest)
-
-
-@routine
-def gather_segment(arrays, pair, walks, statistics, lines, gradients, job, first, groups, m, low, high):
-    """dx of segment m of some groups, elements low to high, and the gradients of each element's own pair, in one trip."""
-    dy, x, dx = arrays
-    xs, gs, ys, ps = walks
-    affine = place(ps, first, m)
-    streams = job[OPTIONS + STREAMING] != 0 and given(dx)
-    g_beside = is_staged(dy, job[OPTIONS + ACTIVATION] != NONE)
-    dx_beside = is_staged(dx, streams)
-    g_at, x_at, dx_at = stack(job, GROUPS), stack(job, GROUPS), stack(job, GROUPS)
-    g_space, dx_space = stack(x, STRIPS), stack(x, STRIPS)
-    strip = STRIP if g_beside or dx_beside else high - low
-    for i in range(low, high, strip):
-        size = min(strip, high - i)
-        for j in range(groups):
-            b = first + j
-            g_at[j], x_at[j] = place(gs, b, m) + i, place(xs, b, m) + i
-            dx_at[j] = j * STRIP if dx_beside else place(ys, b, m) + i
-            if g_beside:
-                statistic, own = statistic_of(statistics, b), moved(g_space, j * STRIP)
-                through_activation(dy, g_at[j], x, x_at[j], size, statistic, pair, affine + i, job, own)
-                g_at[j] = j * STRIP
-        g, target = stage(dy, g_space, g_beside), stage(dx, dx_space, dx_beside)
-        _gather(g, g_at, x, x_at, target, dx_at, pair[0], affine + i, lines, groups, size, gradients)
-        if dx_beside and given(dx):
-            for j in range(groups):
-                deliver(moved(dx_space, j * STRIP), dx, place(ys, first + j, m) + i, size, streams)

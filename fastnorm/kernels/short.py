@@ -4,9 +4,9 @@ import numpy as np
 
 from .._jit import routine, step
 from .apply import pair_along, paired_run, shared_pair, standardize
-from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place
-from .loads import load, store
-from .memory import cast, given, moved, nothing, stack
+from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, STREAMING, place
+from .loads import load, put, store
+from .memory import before_line, cast, given, moved, nothing, stack
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
@@ -72,15 +72,16 @@ def _known(y, known, j):
 
 
 @step
-def _two_vectors(x, at, y, to, weights, biases, high, scale, shift):
+def _two_vectors(x, at, y, to, weights, biases, known, past):
+    high, scale, shift = known
     first = standardize(load(x, at), high, scale, shift)
     second = standardize(load(x, at + lanes(x)), high, scale, shift)
-    store(y, to, fma(first, weights[0], biases[0]))
-    store(y, to + lanes(x), fma(second, weights[1], biases[1]))
+    put(y, to, fma(first, weights[0], biases[0]), past)
+    put(y, to + lanes(x), fma(second, weights[1], biases[1]), past)
 
 
 @step
-def _few_vectors(x, xs, y, ys, pair, affine, first, groups, size, known):
+def _few_vectors(x, xs, y, ys, pair, affine, first, groups, size, known, streams):
     """y of rows of two or four vectors that have the same pairs: they stay in registers.
 
     25088 rows of 64 took 610 µs where each row read them again, and take 480.
@@ -90,16 +91,17 @@ def _few_vectors(x, xs, y, ys, pair, affine, first, groups, size, known):
     more, others = _two_pairs(y, pair, affine + upper)
     for j in range(groups):
         at, to = place(xs, first + j, 0), place(ys, first + j, 0)
-        high, scale, shift = _known(y, known, j)
-        _two_vectors(x, at, y, to, weights, biases, high, scale, shift)
+        found, past = _known(y, known, j), streams and before_line(y, to) == 0
+        _two_vectors(x, at, y, to, weights, biases, found, past)
         if upper > 0:
-            _two_vectors(x, at + upper, y, to + upper, more, others, high, scale, shift)
+            _two_vectors(x, at + upper, y, to + upper, more, others, found, past)
 
 
 @routine
 def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch):
-    """y of some groups of a short run each, without activation, stored plainly; batch: lines of mean, tail, rstd."""
+    """y of some groups of a short run each, without activation; batch: lines of mean, tail, rstd."""
     each, own = pair_along(pair, job), (nothing(pair[0]), nothing(pair[1]))
+    streams = job[OPTIONS + STREAMING] != 0
     weights, biases, known = stack(y, ROWS), stack(y, ROWS), stack(y, 3 * 16)
     if job[AFFINE + ALONG] == 0:
         own = weights, biases
@@ -109,9 +111,8 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch):
     store_coefficients(y, statistic[0], statistic[1], statistic[2], own, 0, ROWS, known, ROWS)
     alike = not given(each[0]) or (job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0)
     if alike and (size == 2 * lanes(y) or size == 4 * lanes(y)):
-        _few_vectors(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known)
+        _few_vectors(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known, streams)
         return
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        high, scale, shift = _known(y, known, j)
-        paired_run(x, at, y, to, size, each, affine, high, scale, shift)
+        paired_run(x, at, y, to, size, each, affine, _known(y, known, j), streams)

@@ -13,6 +13,7 @@ from .loads import (
     load_wide_part,
     number,
     part_vector,
+    put,
     store,
     store_part,
     whole_vector,
@@ -255,13 +256,13 @@ def known_columns(lines, line, k):
 
 
 @step
-def apply_row(x, at, y, to, width, lines, line):
-    """y = (x - high)·scale + shift, each per column. lines: high, scale, shift, `line` apart."""
+def apply_row(x, at, y, to, width, lines, line, past):
+    """y = (x - high)·scale + shift, each per column; `past` the cache or not. lines: high, scale, shift, `line` apart."""
     n = lanes(y)
     whole = in_vectors(width, n)
     for k in range(0, whole, n):
         high, scale, shift = known_columns(lines, line, k)
-        store(y, to + k, standardize(load(x, at + k), high, scale, shift))
+        put(y, to + k, standardize(load(x, at + k), high, scale, shift), past)
     rest = width - whole
     if rest > 0:
         k = whole
@@ -270,14 +271,14 @@ def apply_row(x, at, y, to, width, lines, line):
 
 
 @step
-def apply_row_affine(x, at, y, to, width, lines, line, weight, bias):
+def apply_row_affine(x, at, y, to, width, lines, line, weight, bias, past):
     """The same, then ·weight + bias, one pair for the row."""
     n = lanes(y)
     w, c = splat(y, weight), splat(y, bias)
     whole = in_vectors(width, n)
     for k in range(0, whole, n):
         high, scale, shift = known_columns(lines, line, k)
-        store(y, to + k, fma(standardize(load(x, at + k), high, scale, shift), w, c))
+        put(y, to + k, fma(standardize(load(x, at + k), high, scale, shift), w, c), past)
     rest = width - whole
     if rest > 0:
         k = whole

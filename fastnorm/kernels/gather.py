@@ -1,0 +1,235 @@
+"""Rows whose elements have pairs of their own, backward: dx of some groups and the gradients of the pairs, in one trip."""
+
+import numpy as np
+
+from .._jit import routine, step, strict
+from .activations import NONE
+from .apply import pair_along, standardize
+from .job import (
+    ACTIVATION,
+    AFFINE,
+    ALONG,
+    B0,
+    B1,
+    CONSTANT,
+    COUNTS,
+    LENGTH,
+    OPTIONS,
+    SECOND_MOMENT,
+    STREAMING,
+    UNCENTRED,
+    apart,
+    count_of,
+    place,
+    reduced,
+)
+from .loads import (
+    add_part_to,
+    add_to,
+    load,
+    load_wide_part,
+    part_vector,
+    put,
+    store,
+    store_part,
+    whole_vector,
+)
+from .memory import before_line, deliver, given, is_double, is_staged, moved, nothing, stack, stage
+from .reductions import EACH, added_up_each, folded
+from .rows_gradient import (
+    BATCH,
+    BEYOND,
+    GROUPS,
+    HIGH,
+    LINE,
+    OF_1,
+    OF_G,
+    OF_X,
+    SCALE,
+    SHIFT,
+    plain_sums,
+    statistic_of,
+    through_activation,
+    weighted_sums,
+)
+from .slabs import clear
+from .tiles import store_coefficients
+from .vectors import fma, in_vectors, lanes, narrow, splat, spread, wide
+
+# Longer rows have enough to do while a sum waits for the one before it.
+_SHORT = 2048
+# Space for half a vector of each group, and for two sums of each.
+_HALVES, _SUMS = 16 * GROUPS, 2 * GROUPS
+# Elements of a row that are done before those of the next one.
+STRIP, _SUMS_OF_STRIP = 256, 2 * 256
+
+
+# -- The lines of some groups: all HIGHs, then all SCALEs …, as numbers of x's kind ---------------------------------
+
+
+@step
+def keep_line(known, line, j):
+    """The line of one group among those of all."""
+    for k in range(LINE):
+        known[k * GROUPS + j] = line[k]
+
+
+@step
+def groups_together(job):
+    """How many groups share a trip to the gradients of their pairs, which have to be the same for all."""
+    if job[AFFINE + B1] != 0 or (job[AFFINE + B0] != 0 and apart(job) == 0):
+        return np.int64(1)
+    return max(1, min(GROUPS, BATCH // (job[COUNTS + LENGTH] * reduced(job))))
+
+
+@step
+def is_short(x, job):
+    """Whether groups are short rows, whose lines are found together: what each would wait for alone is done for all."""
+    plain = job[OPTIONS + ACTIVATION] == NONE and job[OPTIONS + CONSTANT] == 0 and job[UNCENTRED] == 0
+    row = reduced(job) == 1 and 1 < job[COUNTS + LENGTH] <= _SHORT and job[AFFINE + ALONG] != 0
+    return plain and row and not is_double(x)
+
+
+@strict
+def _store_terms(known, x, sums, rstd, count, second_moment):
+    """OF_G, OF_X and OF_1 of all groups, from Σ gw and Σ gw·x_hat of each."""
+    mean = spread(0.0) if second_moment else load(sums, 0) / count
+    product = load(sums, GROUPS) / count
+    store(known, OF_G * GROUPS, narrow(x, rstd))
+    store(known, OF_X * GROUPS, narrow(x, -rstd * product))
+    store(known, OF_1 * GROUPS, narrow(x, -rstd * mean))
+    store(known, BEYOND * GROUPS, narrow(x, spread(0.0)))
+
+
+@routine
+def short_lines(arrays, pair, walks, statistics, job, first, groups, known):
+    """The lines of some groups of a short row each, in float64 as those of others are.
+
+    65536 rows of 64 took 4.7 ms backward when each row had its line found alone.
+    """
+    dy, x, _ = arrays
+    weight = pair_along(pair, job)[0]
+    half, length, zero = lanes(x) // 2, job[COUNTS + LENGTH], splat(x, 0.0)
+    mean = load_wide_part(statistics[0], first, groups) if given(statistics[0]) else spread(0.0)
+    rstd = load_wide_part(statistics[1], first, groups)
+    none = nothing(pair[0]), nothing(pair[1])
+    store_coefficients(x, mean, spread(0.0), rstd, none, 0, GROUPS, known, GROUPS)
+    firsts, seconds, sums = stack(x, _HALVES), stack(x, _HALVES), stack(statistics[1], _SUMS)
+    for j in range(groups):
+        b = first + j
+        at, beside, affine = place(walks[0], b, 0), place(walks[1], b, 0), place(walks[3], b, 0)
+        own = splat(x, known[j]), splat(x, known[GROUPS + j]), splat(x, known[2 * GROUPS + j])
+        if given(weight):
+            s1, s2, _ = weighted_sums(dy, beside, x, at, length, weight, affine, own, (zero, zero, zero))
+        else:
+            s1, s2, _ = plain_sums(dy, beside, x, at, length, own, (zero, zero, zero))
+        store(firsts, j * half, folded(s1))
+        store(seconds, j * half, folded(s2))
+    for j in range(groups, GROUPS):
+        store(firsts, j * half, folded(zero))
+        store(seconds, j * half, folded(zero))
+    for j in range(0, GROUPS, EACH):
+        store(sums, j, added_up_each(moved(firsts, j * half)))
+        store(sums, GROUPS + j, added_up_each(moved(seconds, j * half)))
+    _store_terms(known, x, sums, rstd, count_of(job), job[OPTIONS + SECOND_MOMENT] != 0)
+
+
+# -- Gradients -----------------------------------------------------------------------------------------------------
+
+
+@step
+def _gather_vector(g, x, dx, weight, i, count, terms, sums, fetch, past):
+    """dx of the `count` elements from the i-th on of a row; what they add to the gradients of their pairs, into `sums`."""
+    centre, scale, shift, of_g, of_x, of_1, beyond = terms
+    gradient, x_hat = fetch(g, i, count), standardize(fetch(x, i, count), centre, scale, shift)
+    if given(sums):
+        store(sums, i, fma(gradient, x_hat + beyond, load(sums, i)))
+        store(sums, STRIP + i, load(sums, STRIP + i) + gradient)
+    if given(dx):
+        if given(weight):
+            gradient = gradient * fetch(weight, i, count)
+        value = fma(of_g, gradient, fma(of_x, x_hat, of_1))
+        if count == lanes(x):
+            put(dx, i, value, past)
+        else:
+            store_part(dx, i, value, count)
+
+
+@step
+def _gather_row(g, x, dx, weight, size, known, j, sums, past):
+    """The same of all elements of a strip of row j."""
+    terms = (
+        splat(x, known[HIGH * GROUPS + j]),
+        splat(x, known[SCALE * GROUPS + j]),
+        splat(x, known[SHIFT * GROUPS + j]),
+        splat(x, known[OF_G * GROUPS + j]),
+        splat(x, known[OF_X * GROUPS + j]),
+        splat(x, known[OF_1 * GROUPS + j]),
+        splat(x, known[BEYOND * GROUPS + j]),
+    )
+    n = lanes(x)
+    whole = in_vectors(size, n)
+    for i in range(0, whole, n):
+        _gather_vector(g, x, dx, weight, i, n, terms, sums, whole_vector, past)
+    if whole < size:
+        _gather_vector(g, x, dx, weight, whole, size - whole, terms, sums, part_vector, False)
+
+
+@step
+def _add_sums(sums, gradients, to, size):
+    """The sums of a strip, added to the gradients from the to-th pair on."""
+    dweight, dbias, _ = gradients
+    n = lanes(sums)
+    whole = in_vectors(size, n)
+    for i in range(0, whole, n):
+        add_to(dweight, to + i, wide(load(sums, i)))
+        add_to(dbias, to + i, wide(load(sums, STRIP + i)))
+    if whole < size:
+        add_part_to(dweight, to + whole, wide(load(sums, whole)), size - whole)
+        add_part_to(dbias, to + whole, wide(load(sums, STRIP + whole)), size - whole)
+
+
+@routine
+def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, first, groups, m, low, high):
+    """dx of segment m of some groups, elements low to high, and the gradients of each element's own pair, in one trip.
+
+    A strip of each row at a time: an element of 16 rows of 4 KiB at a time were too many lines for one set of L1.
+    """
+    dy, x, dx = arrays
+    xs, gs, ys, ps = walks
+    affine, streams = place(ps, first, m), job[OPTIONS + STREAMING] != 0
+    activates = job[OPTIONS + ACTIVATION] != NONE
+    g_space, dx_space, space = stack(x, STRIP), stack(x, STRIP), stack(x, _SUMS_OF_STRIP)
+    sums = space if given(gradients[0]) else nothing(space)
+    for i in range(low, high, STRIP):
+        size, own = min(STRIP, high - i), affine + i
+        if given(sums):
+            clear(sums, _SUMS_OF_STRIP)
+        for j in range(groups):
+            beside, at, to = (
+                place(gs, first + j, m) + i,
+                place(xs, first + j, m) + i,
+                place(ys, first + j, m) + i,
+            )
+            if is_staged(dy, activates):
+                statistic = statistic_of(statistics, first + j)
+                through_activation(dy, beside, x, at, size, statistic, pair, own, job, g_space)
+            loose = streams and before_line(dx, to) != 0
+            past = streams and not is_staged(dx, loose)
+            g, target = stage(moved(dy, beside), g_space, activates), stage(moved(dx, to), dx_space, loose)
+            weight = moved(pair[0], own) if given(pair[0]) else pair[0]
+            target = target if given(dx) else nothing(target)
+            _gather_row(g, moved(x, at), target, weight, size, known, j, sums, past)
+            if is_staged(dx, loose) and given(dx):
+                deliver(dx_space, dx, to, size, streams)
+        if given(sums):
+            _add_sums(sums, gradients, own, size)
+
+
+@step
+def gather(arrays, pair, walks, statistics, known, gradients, job, first, groups, piece):
+    """The same of segments first to last, elements low to high of each."""
+    for m in range(piece[0], piece[1]):
+        _gather_segment(
+            arrays, pair, walks, statistics, known, gradients, job, first, groups, m, piece[2], piece[3]
+        )

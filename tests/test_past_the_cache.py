@@ -1,0 +1,85 @@
+"""Results stored past the cache, as large ones are, which no test has time for: the bits of those stored into it."""
+
+import numpy as np
+import pytest
+
+import fastnorm
+from fastnorm.functional import _recall, _results
+
+from .checks import DTYPES
+from .norms import NORMS, affine, one_of_each
+
+
+@pytest.fixture
+def past(monkeypatch):
+    """From now on all results go past the cache, those of whole lines alone, or none."""
+
+    def switch(in_lines, anyhow):
+        monkeypatch.setattr(_results, "_IN_LINES", in_lines)
+        monkeypatch.setattr(_results, "_ANYHOW", anyhow)
+        monkeypatch.setattr(_recall, "_calls", {})
+
+    return switch
+
+
+def _unaligned(like):
+    """An array like another that begins one element beyond the start of a line."""
+    space = np.empty(like.nbytes + 64 + like.itemsize, np.uint8)
+    start = -space.__array_interface__["data"][0] % 64 + like.itemsize
+    return np.ndarray(like.shape, like.dtype, space, start, like.strides)
+
+
+def _all_of(norm, x, dy, pair, **options):
+    """Everything there is, of a call that is recalled: from its second time on results begin on a line."""
+    for _ in range(2):
+        y, *statistics = norm(x, *pair, **options)
+        gradients = norm.backward(dy, x, statistics, *pair, **options)
+        alone = norm.backward(dy, x, statistics, *pair, needs=(True, False, False), **options)
+    written = norm(x, *pair, out=_unaligned(y), **options)
+    return y, *statistics, *gradients, alone.dx, *written
+
+
+def _data(norm, shape, dtype, rng):
+    x, dy = (1 + rng.standard_normal((2, *shape))).astype(dtype)
+    return x, dy, affine(norm, shape, rng, dtype)
+
+
+# A line of float32 has 16 numbers: less than a line, some lines, and odd rests; more than a block.
+@pytest.mark.parametrize("count", [5, 64, 97, 2100])
+@pytest.mark.parametrize("norm", NORMS, ids=str)
+def test_the_same_bits(norm, count, past, rng):
+    arguments = _data(norm, norm.sized(count), np.float32, rng)
+    past(1 << 40, 1 << 40)
+    expected = _all_of(norm, *arguments)
+    for thresholds in ((0, 0), (0, 1 << 40)):
+        past(*thresholds)
+        for one, other in zip(_all_of(norm, *arguments), expected, strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", one_of_each(NORMS), ids=str)
+def test_in_other_dtypes_and_with_an_activation(norm, dtype, activation, past, rng):
+    arguments = _data(norm, norm.sized(200), dtype, rng)
+    past(1 << 40, 1 << 40)
+    expected = _all_of(norm, *arguments, activation=activation)
+    past(0, 0)
+    for one, other in zip(_all_of(norm, *arguments, activation=activation), expected, strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("length", [16, 32, 48, 64, 128, 200, 512, 544])
+def test_short_rows(length, past, rng):
+    x, residual = rng.standard_normal((2, 77, length), dtype=np.float32)
+    weight, bias = rng.standard_normal((2, length), dtype=np.float32)
+    calls = (
+        lambda: (fastnorm.layer_norm(x, weight, bias), fastnorm.layer_norm(x), fastnorm.rms_norm(x, weight)),
+        lambda: fastnorm.add_layer_norm(x, residual, weight, bias),
+    )
+    for call in calls:
+        past(1 << 40, 1 << 40)
+        expected = call()
+        past(0, 0)
+        for _ in range(2):
+            assert all(map(np.array_equal, call(), expected))
