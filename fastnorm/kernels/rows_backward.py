@@ -114,7 +114,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
     for low in range(i * band, last, per_batch):
         groups = min(per_batch, last - low)
         if short:
-            short_lines(arrays, pair, walks, statistics, job, low, groups, known)
+            short_lines(arrays, pair, walks, statistics, gradients, job, low, groups, known)
         for j in range(0 if short else groups):
             statistic = statistic_of(statistics, low + j)
             for part in range(parts):
