@@ -132,9 +132,10 @@ def for_inference(shape: Ints, strides: Ints, layout: Any) -> Roles:
     """Batch and instance norm with given statistics: rows in the order of memory, or columns of all samples at once."""
     _, channel = _checks.layout(layout, len(shape))
     spatial = [i for i in range(len(shape)) if i != channel and shape[i] > 1]
-    outermost = max(spatial, key=lambda i: abs(strides[i]), default=0)
+    outermost = max(spatial, key=lambda i: abs(strides[i]), default=channel)
     innermost = all(abs(strides[channel]) < abs(strides[i]) for i in spatial)
-    kept = (channel,) if innermost else (channel, outermost)
+    inside = abs(strides[channel]) < abs(strides[outermost])
+    kept = (channel, outermost) if inside and not innermost else (channel,)
     return Roles(_others(shape, *kept), (channel,))
 
 

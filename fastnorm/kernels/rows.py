@@ -37,13 +37,14 @@ from .job import (
     sums_squares,
     walk,
 )
-from .loads import load, store
-from .memory import given, keep, moved, pointer, stack
+from .loads import load, load_wide, store
+from .memory import given, keep, moved, nothing, pointer, stack
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import short_results, short_sums
 from .slabs import clear
-from .sums import BLOCK, is_short, rstd_from, statistic_from, statistic_of_sums
+from .sums import BLOCK, inverse_root, is_short, statistic_from, statistic_of_sums
+from .tiles import store_coefficients
 from .vectors import lanes
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
@@ -53,7 +54,7 @@ _GROUPS = 16
 # Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
 _CENTRE, _FIRST, _SECOND = 0, _GROUPS, 2 * _GROUPS
 _MEAN, _TAIL, _RSTD, _VARIANCE = 0, _GROUPS, 2 * _GROUPS, 3 * _GROUPS
-_SPACE = 4 * _GROUPS
+_THREE_LINES, _SPACE = 3 * _GROUPS, 4 * _GROUPS
 
 
 # -- Applying ------------------------------------------------------------------------------------------------------
@@ -79,19 +80,41 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
         apply_run(x, at, y, to, high - low, each, affine, known, job, buffer)
 
 
+@step
+def _fill_given(known, y, pair, pairs, statistics, tails, eps, first, groups):
+    """High, scale and shift of some groups, at most `_GROUPS`, a line of each: division and root take their time."""
+    mean, variance = statistics
+    weights, biases = stack(y, _GROUPS), stack(y, _GROUPS)
+    found = stack(variance, _THREE_LINES)
+    centres, rests, squares = found, moved(found, _GROUPS), moved(found, 2 * _GROUPS)
+    for j in range(groups):
+        channel = place(pairs, first + j, 0)
+        centres[j], squares[j] = mean[channel], variance[channel]
+        rests[j] = mean[tails + channel] if tails > 0 else 0
+        weights[j], biases[j] = shared_pair(pair[0], pair[1], channel)
+    for j in range(groups, _GROUPS):
+        centres[j], rests[j], squares[j], weights[j], biases[j] = 0, 0, 1, 1, 0
+    rstd = inverse_root(load_wide(squares, 0) + eps)
+    own = weights, biases
+    store_coefficients(y, load_wide(centres, 0), load_wide(rests, 0), rstd, own, 0, _GROUPS, known, _GROUPS)
+
+
 @Phase
 def _apply_given(i, arrays, numbers, job, eps):
     """A task of inference: statistics are read where the affine pair is."""
     (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
-    mean, variance = listed(numbers, 2)
+    statistics, none = listed(numbers, 2), (nothing(pair[0]), nothing(pair[1]))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    tails, buffer = job[OPTIONS + PARAMETERS], stack(y, BLOCK)
-    first, last, piece = pieces_of_task(job, i)
-    for b in range(first, last):
-        channel = place(pairs, b, 0)
-        tail = np.float64(mean[tails + channel]) if tails > 0 else 0.0
-        statistic = np.float64(mean[channel]), tail, rstd_from(np.float64(variance[channel]), eps)
-        apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
+    buffer, known = stack(y, BLOCK), stack(y, _THREE_LINES)
+    first, last, (begin, end, low, high) = pieces_of_task(job, i)
+    for group in range(first, last, _GROUPS):
+        groups = min(_GROUPS, last - group)
+        _fill_given(known, y, pair, pairs, statistics, job[OPTIONS + PARAMETERS], eps, group, groups)
+        for j in range(groups):
+            found = known[j], known[_GROUPS + j], known[2 * _GROUPS + j]
+            for m in range(begin, end):
+                at, to = place(xs, group + j, m) + low, place(ys, group + j, m) + low
+                apply_run(x, at, y, to, high - low, none, np.int64(0), found, job, buffer)
 
 
 @kernel(_apply_given, arrays=4)
