@@ -15,6 +15,7 @@ def past(monkeypatch):
     """From now on all results go past the cache, those of whole lines alone, or none."""
 
     def switch(in_lines, anyhow):
+        monkeypatch.setattr(_results, "_ALIGNED", in_lines)
         monkeypatch.setattr(_results, "_IN_LINES", in_lines)
         monkeypatch.setattr(_results, "_ANYHOW", anyhow)
         monkeypatch.setattr(_recall, "_calls", {})

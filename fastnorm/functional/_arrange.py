@@ -48,7 +48,8 @@ def arrange(
     `options` are the job's: second moment, activation, and for a backward pass whether the statistics are constants.
     A result that is `reread`, for it holds a sum before it holds y, stays in the cache.
     """
-    past = 0 if reread else streaming(x.nbytes, x.itemsize)
+    arrays = 1 + (beside is not None) + len(given)
+    past = 0 if reread else streaming(arrays * x.nbytes, x.itemsize)
     options = (options[0], options[1], past, *options[2:])
     if all(r is None for r in given) or separate([x] if beside is None else [x, beside], given):
         results = [np.empty_like(x) if r is None else r for r in given]

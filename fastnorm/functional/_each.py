@@ -75,8 +75,8 @@ class Each:
         `constant` statistics of a backward pass are not x's own.
         """
         self._norm, self._dtype = norm, arrays[0].array.dtype
-        x = arrays[0].array
-        options = int(norm.second_moment), activation, streaming(x.nbytes, x.itemsize), int(constant)
+        past = streaming(sum(a.array.nbytes for a in arrays), self._dtype.itemsize)
+        options = int(norm.second_moment), activation, past, int(constant)
         counts, channels = samples.counts, samples.channels
         sizes = counts * channels
         alone = (sizes * 2 * get_num_threads() > sizes.sum()) & (sizes >= SERIAL_ELEMENTS)

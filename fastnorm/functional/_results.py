@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Bytes of a cache line. Results of more bytes than the first are stored past the cache where each run fills whole lines, of
-# more than the second wherever. Layer norm 4096×768, of 12 MiB, took 1.1 ms into the cache, which others use as well, and
-# 0.6 past it; instance norm of as many in runs of 196 1.4 and 1.8.
-LINE, _IN_LINES, _ANYHOW = 64, 8 << 20, 16 << 20
+# Bytes of a cache line. Where the arrays of a call have more bytes than the first, results are stored past the cache in runs of
+# whole lines; more than the second, in any. With x and y of 12 MiB each layer norm took 1.1 ms into the cache, which others use
+# as well, and 0.6 past it; its backward with three arrays of 6 MiB 1.3 and 0.5; instance norm of 12 MiB in runs of 196 1.4 and
+# 1.8. Results that may go past it begin on a line.
+LINE, _IN_LINES, _ANYHOW, _ALIGNED = 64, 16 << 20, 32 << 20, 4 << 20
 # Smaller blocks are kept by malloc itself; larger ones are not kept, nor are more than so many bytes in all.
 _LARGE, _MOST = 32 << 20, 256 << 20
 # Larger ones are marked as free even if they are the last.
@@ -43,7 +44,7 @@ def maker(like: Array) -> Callable[[], Array]:
     """What makes a new array, uninitialized, with the shape, dtype and strides of `like`."""
     if _LARGE <= like.nbytes <= _MOST and all(hasattr(mmap, advice) for advice in _ADVICE):
         return partial(_reused, like.shape, like.dtype, like.strides, like.nbytes)
-    if like.nbytes > _IN_LINES:
+    if like.nbytes > _ALIGNED:
         return partial(_on_a_line, like.shape, like.dtype, like.strides, like.nbytes)
     if like.flags.c_contiguous:
         return partial(np.empty, like.shape, like.dtype)  # 0.1 µs less
@@ -51,7 +52,7 @@ def maker(like: Array) -> Callable[[], Array]:
 
 
 def streaming(nbytes: int, itemsize: int) -> int:
-    """What the elements of a run must be a multiple of, for a result of so many bytes to be stored past the cache; or 0."""
+    """What the elements of a run are a multiple of where results of a call on so many bytes go past the cache; 0 nowhere."""
     if nbytes > _ANYHOW:
         return 1
     return LINE // itemsize if nbytes > _IN_LINES else 0
