@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnorm
+from fastnorm import _layout
 from fastnorm.functional import _recall, _results
 
 from .checks import DTYPES
@@ -12,15 +13,17 @@ from .norms import NORMS, affine, one_of_each
 
 @pytest.fixture
 def past(monkeypatch):
-    """From now on all results go past the cache, those of whole lines alone, or none."""
+    """From now on results go past the cache: all, those in whole lines, or none."""
 
-    def switch(in_lines, anyhow):
-        monkeypatch.setattr(_results, "_ALIGNED", in_lines)
-        monkeypatch.setattr(_results, "_IN_LINES", in_lines)
-        monkeypatch.setattr(_results, "_ANYHOW", anyhow)
+    def switch(what):
+        monkeypatch.setattr(_results, "_ALIGNED", 0 if what else 1 << 40)
+        monkeypatch.setattr(_results, "_MUCH", 0 if what else 1 << 40)
+        monkeypatch.setattr(_layout, "_LONG", 0 if what == "all" else 256)
         monkeypatch.setattr(_recall, "_calls", {})
+        _layout.plan.cache_clear()
 
-    return switch
+    yield switch
+    _layout.plan.cache_clear()  # of what is no plan of the next test's
 
 
 def _unaligned(like):
@@ -50,10 +53,10 @@ def _data(norm, shape, dtype, rng):
 @pytest.mark.parametrize("norm", NORMS, ids=str)
 def test_the_same_bits(norm, count, past, rng):
     arguments = _data(norm, norm.sized(count), np.float32, rng)
-    past(1 << 40, 1 << 40)
+    past(None)
     expected = _all_of(norm, *arguments)
-    for thresholds in ((0, 0), (0, 1 << 40)):
-        past(*thresholds)
+    for what in ("all", "lines"):
+        past(what)
         for one, other in zip(_all_of(norm, *arguments), expected, strict=True):
             assert np.array_equal(one, other)
 
@@ -63,9 +66,9 @@ def test_the_same_bits(norm, count, past, rng):
 @pytest.mark.parametrize("norm", one_of_each(NORMS), ids=str)
 def test_in_other_dtypes_and_with_an_activation(norm, dtype, activation, past, rng):
     arguments = _data(norm, norm.sized(200), dtype, rng)
-    past(1 << 40, 1 << 40)
+    past(None)
     expected = _all_of(norm, *arguments, activation=activation)
-    past(0, 0)
+    past("all")
     for one, other in zip(_all_of(norm, *arguments, activation=activation), expected, strict=True):
         assert np.array_equal(one, other)
 
@@ -79,8 +82,8 @@ def test_short_rows(length, past, rng):
         lambda: fastnorm.add_layer_norm(x, residual, weight, bias),
     )
     for call in calls:
-        past(1 << 40, 1 << 40)
+        past(None)
         expected = call()
-        past(0, 0)
+        past("all")
         for _ in range(2):
             assert all(map(np.array_equal, call(), expected))

@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Bytes of a cache line. Where the arrays of a call have more bytes than the first, results are stored past the cache in runs of
-# whole lines; more than the second, in any. With x and y of 12 MiB each layer norm took 1.1 ms into the cache, which others use
-# as well, and 0.6 past it; its backward with three arrays of 6 MiB 1.3 and 0.5; instance norm of 12 MiB in runs of 196 1.4 and
-# 1.8. Results that may go past it begin on a line.
-LINE, _IN_LINES, _ANYHOW, _ALIGNED = 64, 16 << 20, 32 << 20, 4 << 20
+# Bytes of a cache line. Where the arrays of a call have more bytes than the next, results may be stored past the cache: with
+# x and y of 12 MiB each layer norm took 1.1 ms into the cache, which others use as well, and 0.6 past it; its backward with
+# three arrays of 6 MiB 1.3 and 0.5. Results that may go there begin on a line.
+LINE, _MUCH, _ALIGNED = 64, 16 << 20, 4 << 20
 # Smaller blocks are kept by malloc itself; larger ones are not kept, nor are more than so many bytes in all.
 _LARGE, _MOST = 32 << 20, 256 << 20
 # Larger ones are marked as free even if they are the last.
@@ -52,10 +51,8 @@ def maker(like: Array) -> Callable[[], Array]:
 
 
 def streaming(nbytes: int, itemsize: int) -> int:
-    """What the elements of a run are a multiple of where results of a call on so many bytes go past the cache; 0 nowhere."""
-    if nbytes > _ANYHOW:
-        return 1
-    return LINE // itemsize if nbytes > _IN_LINES else 0
+    """How many elements fill a line, where results of a call on so many bytes may be stored past the cache; 0 where not."""
+    return LINE // itemsize if nbytes > _MUCH else 0
 
 
 def new(x: Array, shape: tuple[int, ...] | None = None) -> Array:

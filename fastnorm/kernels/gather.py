@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import routine, step, strict
 from .activations import NONE
-from .apply import pair_along, standardize
+from .apply import coefficients, pair_along, standardize
 from .job import (
     ACTIVATION,
     AFFINE,
@@ -19,6 +19,7 @@ from .job import (
     STREAMING,
     UNCENTRED,
     apart,
+    by_segment,
     count_of,
     place,
     reduced,
@@ -48,6 +49,7 @@ from .rows_gradient import (
     OF_X,
     SCALE,
     SHIFT,
+    SPACE,
     plain_sums,
     statistic_of,
     through_activation,
@@ -103,26 +105,54 @@ def _store_terms(known, x, sums, rstd, weight, count, second_moment):
 
 
 @step
-def _sum_rows(dy, x, weight, walks, job, first, groups, known, sums):
-    """Σ g and Σ g·x_hat of some short rows; g is dy·weight where each element has its own."""
+def _sum_runs(dy, x, weight, walks, job, b, m, step, runs, known, sums):
+    """Σ g and Σ g·x_hat of some short runs from (b, m) on, of successive groups or, by a `step` of 1, segments.
+
+    g is dy·weight where each element has its own.
+    """
     half, length, zero = lanes(x) // 2, job[COUNTS + LENGTH], splat(x, 0.0)
     firsts, seconds = stack(x, _HALVES), stack(x, _HALVES)
-    for j in range(groups):
-        b = first + j
-        at, beside, affine = place(walks[0], b, 0), place(walks[1], b, 0), place(walks[3], b, 0)
+    for j in range(runs):
+        group, segment = b + j * (1 - step), m + j * step
+        at, beside = place(walks[0], group, segment), place(walks[1], group, segment)
         own = splat(x, known[j]), splat(x, known[GROUPS + j]), splat(x, known[2 * GROUPS + j])
         if given(weight):
+            affine = place(walks[3], group, segment)
             s1, s2, _ = weighted_sums(dy, beside, x, at, length, weight, affine, own, (zero, zero, zero))
         else:
             s1, s2, _ = plain_sums(dy, beside, x, at, length, own, (zero, zero, zero))
         store(firsts, j * half, folded(s1))
         store(seconds, j * half, folded(s2))
-    for j in range(groups, GROUPS):
+    for j in range(runs, GROUPS):
         store(firsts, j * half, folded(zero))
         store(seconds, j * half, folded(zero))
     for j in range(0, GROUPS, EACH):
         store(sums, j, added_up_each(moved(firsts, j * half)))
         store(sums, GROUPS + j, added_up_each(moved(seconds, j * half)))
+
+
+@step
+def has_short_segments(x, job):
+    """Whether the segments of a group have sums of their own, and are short."""
+    plain = job[OPTIONS + ACTIVATION] == NONE and not is_double(x)
+    return plain and by_segment(job) and job[COUNTS + LENGTH] <= _SHORT
+
+
+@routine
+def short_segments(arrays, pair, walks, statistic, job, b, sums):
+    """Σ g and Σ g·x_hat of each segment of group b, three numbers apart, the third being 0."""
+    dy, x, _ = arrays
+    known, found, none = stack(x, SPACE), stack(sums, _SUMS), nothing(pair[0])
+    high, scale, shift = coefficients(x, statistic, 1.0, 0.0)
+    for j in range(GROUPS):
+        known[j], known[GROUPS + j], known[2 * GROUPS + j] = high, scale, shift
+    segments = reduced(job)
+    for m in range(0, segments, GROUPS):
+        runs = min(GROUPS, segments - m)
+        _sum_runs(dy, x, none, walks, job, b, m, 1, runs, known, found)
+        for j in range(runs):
+            line = moved(sums, 3 * (m + j))
+            line[0], line[1], line[2] = found[j], found[GROUPS + j], 0.0
 
 
 @step
@@ -151,7 +181,7 @@ def short_lines(arrays, pair, walks, statistics, gradients, job, first, groups, 
     none = nothing(pair[0]), nothing(pair[1])
     store_coefficients(x, mean, spread(0.0), rstd, none, 0, GROUPS, known, GROUPS)
     sums, weights = stack(statistics[1], _SUMS), stack(statistics[1], GROUPS)
-    _sum_rows(dy, x, pair_along(pair, job)[0], walks, job, first, groups, known, sums)
+    _sum_runs(dy, x, pair_along(pair, job)[0], walks, job, first, 0, 0, groups, known, sums)
     store(weights, 0, spread(1.0))
     if job[AFFINE + ALONG] == 0:
         _share_pairs(weights, pair, walks, gradients, job, first, groups, sums)

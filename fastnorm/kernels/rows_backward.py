@@ -4,7 +4,15 @@ import numpy as np
 
 from .._jit import step
 from .apply import coefficients
-from .gather import gather, groups_together, is_short, keep_line, short_lines
+from .gather import (
+    gather,
+    groups_together,
+    has_short_segments,
+    is_short,
+    keep_line,
+    short_lines,
+    short_segments,
+)
 from .gradients import ALL_AT_ONCE, APPLY, SUMS, line_of, of_backward
 from .groups import CHUNK, apply_pieces, apply_tasks, groups_per_task, pieces_of_task
 from .job import (
@@ -117,7 +125,9 @@ def _whole_groups(i, arrays, numbers, job, eps):
             short_lines(arrays, pair, walks, statistics, gradients, job, low, groups, known)
         for j in range(0 if short else groups):
             statistic = statistic_of(statistics, low + j)
-            for part in range(parts):
+            if has_short_segments(arrays[1], job):
+                short_segments(arrays, pair, walks, statistic, job, low + j, sums)
+            for part in range(0 if has_short_segments(arrays[1], job) else parts):
                 _store_sums(arrays, pair, walks, statistic, sums, cut, job, low + j, part, buffer)
             means = group_means(sums, parts, pair, walks, statistic, gradients, job, low + j)
             fill_line(line, statistic, means, job, arrays[1])

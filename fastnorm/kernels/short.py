@@ -5,7 +5,7 @@ import numpy as np
 from .._jit import routine, step
 from .apply import pair_along, paired_run, shared_pair, standardize
 from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, STREAMING, place
-from .loads import load, put, store
+from .loads import load, load_part, put, store, store_part
 from .memory import before_line, cast, given, moved, nothing, stack
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
@@ -97,6 +97,18 @@ def _few_vectors(x, xs, y, ys, pair, affine, first, groups, size, known, streams
             _two_vectors(x, at + upper, y, to + upper, more, others, found, past)
 
 
+@step
+def _one_vector(x, xs, y, ys, pair, affine, first, groups, size, known):
+    """y of rows of one vector at the most that have the same pairs, which stay in a register, as does the mask."""
+    weight, bias = pair
+    w = load_part(weight, affine, size) if given(weight) else splat(y, 1.0)
+    c = load_part(bias, affine, size) if given(bias) else splat(y, -0.0)
+    for j in range(groups):
+        high, scale, shift = _known(y, known, j)
+        x_hat = standardize(load_part(x, place(xs, first + j, 0), size), high, scale, shift)
+        store_part(y, place(ys, first + j, 0), fma(x_hat, w, c), size)
+
+
 @routine
 def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch):
     """y of some groups of a short run each, without activation; batch: lines of mean, tail, rstd."""
@@ -112,6 +124,9 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch):
     alike = not given(each[0]) or (job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0)
     if alike and (size == 2 * lanes(y) or size == 4 * lanes(y)):
         _few_vectors(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known, streams)
+        return
+    if alike and size <= lanes(y) and not streams:
+        _one_vector(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known)
         return
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
