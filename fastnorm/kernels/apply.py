@@ -135,6 +135,13 @@ def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
 
 
 @step
+def is_plain(y, size, job):
+    """Whether a run is short, and stored as it is computed."""
+    past = job[OPTIONS + ACTIVATION] != NONE or job[OPTIONS + STREAMING] != 0
+    return size <= BLOCK and not is_staged(y, past)
+
+
+@step
 def run_given(tasks, arrays, numbers, job, eps, threads):
     """The one phase of an inference call, with its tasks: y from x and statistics that the caller has given.
 

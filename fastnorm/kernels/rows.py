@@ -4,7 +4,7 @@ import numpy as np
 
 from .._jit import routine, step
 from .activations import NONE
-from .apply import apply_run, coefficients, pair_along, pair_of, run_given, shared_pair
+from .apply import apply_run, coefficients, is_plain, pair_along, pair_of, plain_run, run_given, shared_pair
 from .groups import (
     PARTIAL,
     apply_tasks,
@@ -38,14 +38,14 @@ from .job import (
     walk,
 )
 from .loads import load, load_wide, store
-from .memory import given, keep, moved, nothing, pointer, stack
+from .memory import given, keep, moved, nothing, pointer, stack, stage
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import short_results, short_sums
 from .slabs import clear
 from .sums import BLOCK, inverse_root, is_short, statistic_from, statistic_of_sums
 from .tiles import store_coefficients
-from .vectors import lanes
+from .vectors import lanes, splat
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
 _BATCH = 4096
@@ -61,6 +61,23 @@ _THREE_LINES, _SPACE = 3 * _GROUPS, 4 * _GROUPS
 
 
 @step
+def _apply_short(x, xs, y, ys, pair, pairs, job, b, piece, statistic, known):
+    """`apply_group` for segments that are short, share a pair each and are stored as they are computed.
+
+    4096 runs of 49 took 18 ns each in its loop, where LLVM does not see that all have one size, and take 14.
+    """
+    first, last, low, high = piece
+    terms, own = (splat(y, known[0]), splat(y, known[1]), splat(y, known[2])), by_segment(job)
+    for m in range(first, last):
+        if own and m > first:
+            w, c = shared_pair(pair[0], pair[1], place(pairs, b, m))
+            known = coefficients(y, statistic, w, c)
+            terms = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
+        at, to = place(xs, b, m) + low, place(ys, b, m) + low
+        plain_run(x, at, y, to, high - low, terms[0], terms[1], terms[2], False)
+
+
+@step
 def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     """A piece of group b, segments first to last, elements low to high of each; its statistic is (mean, tail, rstd)."""
     weight, bias = pair
@@ -70,6 +87,9 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     affine = place(pairs, b, first)
     w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
     known = coefficients(y, statistic, w, c)
+    if not along_run and is_plain(y, high - low, job):
+        _apply_short(x, xs, stage(y, buffer, False), ys, pair, pairs, job, b, piece, statistic, known)
+        return
     for m in range(first, last):
         if along_run:
             affine = place(pairs, b, m) + low
@@ -107,14 +127,20 @@ def _apply_given(i, arrays, numbers, job, eps):
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
     buffer, known = stack(y, BLOCK), stack(y, _THREE_LINES)
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
+    size = high - low
+    plain, direct = is_plain(y, size, job), stage(y, buffer, False)
     for group in range(first, last, _GROUPS):
         groups = min(_GROUPS, last - group)
         _fill_given(known, y, pair, pairs, statistics, job[OPTIONS + PARAMETERS], eps, group, groups)
         for j in range(groups):
             found = known[j], known[_GROUPS + j], known[2 * _GROUPS + j]
+            terms = splat(y, found[0]), splat(y, found[1]), splat(y, found[2])
             for m in range(begin, end):
                 at, to = place(xs, group + j, m) + low, place(ys, group + j, m) + low
-                apply_run(x, at, y, to, high - low, none, np.int64(0), found, job, buffer)
+                if plain:
+                    plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
+                else:
+                    apply_run(x, at, y, to, size, none, np.int64(0), found, job, buffer)
 
 
 @kernel(_apply_given, arrays=4)

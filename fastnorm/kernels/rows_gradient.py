@@ -194,14 +194,14 @@ def group_means(sums, parts, pair, walks, statistic, gradients, job, b):
             drift += sums[3 * i + 2] / count
     dweight, dbias = moved(dweight, slot(job, b) * line), moved(dbias, slot(job, b) * line)
     mean, mean_rest, product, product_rest = 0.0, 0.0, 0.0, 0.0
-    for low in range(0, parts, per_segment):
+    for segment in range(parts // per_segment):
         first, first_rest, second, second_rest = 0.0, 0.0, 0.0, 0.0
-        for i in range(low, low + per_segment):
+        for i in range(segment * per_segment, (segment + 1) * per_segment):
             first, first_rest = add_exactly(first, first_rest, sums[3 * i])
             second, second_rest = add_exactly(second, second_rest, sums[3 * i + 1])
         first += first_rest
         second = (second + second_rest) - (drift if job[UNCENTRED] == 0 else -more) * first
-        affine = place(walks[3], b, low // per_segment)
+        affine = place(walks[3], b, segment)
         if shared and given(gradients[0]):
             dweight[affine] += second
             dbias[affine] += first
