@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import fastnorm
+from fastnorm._layout import element_strides, plan
+from fastnorm.functional._roles import for_inference
+from fastnorm.kernels.job import COUNTS, M0
 
 from .checks import DTYPES, assert_exact, assert_like, assert_statistics
 from .norms import NORMS, Norm, affine, one_of_each
@@ -162,3 +165,23 @@ def test_norms_that_coincide(dtype, rng):
     }
     for what, (one, other) in pairs.items():
         assert roundings(one, other, dtype) <= 2 * FORWARD_ROUNDINGS, what
+
+
+@pytest.mark.parametrize("shape, layout, runs", [
+    ((1, 6, 5, 7), "NCHW", 6),  # an image alone has a run per channel
+    ((4, 6, 5, 7), "NCHW", 24),
+    ((6, 5, 7, 4), "CHWN", 6),
+    ((6, 1, 35), "CNL", 6),
+])  # fmt: skip
+def test_runs_of_inference(shape, layout, runs, rng):
+    """As few as there can be: each asks for its coefficients."""
+    x = rng.standard_normal(shape, dtype=np.float32)
+    found = plan(shape, (element_strides(x),) * 2, for_inference(shape, x.strides, layout), (0, 0, 0))
+    assert not found.columns
+    assert np.prod(found.job[COUNTS:M0]) == runs
+    assert found.length * runs == x.size
+    mean, var = rng.standard_normal(6), rng.uniform(0.5, 2, 6)
+    along = [-1 if letter == "C" else 1 for letter in layout]
+    exact = (x - mean.reshape(along)) / np.sqrt(var.reshape(along) + 1e-5)
+    y = fastnorm.batch_norm(x, mean.astype(np.float32), var.astype(np.float32), layout=layout)
+    assert np.abs(y - exact).max() < 1e-5

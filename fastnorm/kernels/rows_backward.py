@@ -131,7 +131,8 @@ def _whole_groups(i, arrays, numbers, job, eps):
                 _store_sums(arrays, pair, walks, statistic, sums, cut, job, low + j, part, buffer)
             means = group_means(sums, parts, pair, walks, statistic, gradients, job, low + j)
             fill_line(line, statistic, means, job, arrays[1])
-            keep_line(known, line, j)
+            if together:
+                keep_line(known, line, j)
         if together:
             gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole)
         elif given(arrays[2]):

@@ -116,6 +116,12 @@ def weighted_sums(g, g_at, x, at, size, weight, affine, known, sums):
     return first, second, drift
 
 
+@step
+def _carried(totals, sums):
+    """Sums in float64, and more of them."""
+    return totals[0] + wide(sums[0]), totals[1] + wide(sums[1]), totals[2] + wide(sums[2])
+
+
 @routine
 def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, buffer):
     """(Σ g, Σ g·x_hat, Σ x_hat) over segments first to last of group b, elements low to high of each, in float64.
@@ -128,8 +134,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
     centre, scale, shift = coefficients(x, statistic, 1.0, 0.0)
     known = (splat(x, centre), splat(x, scale), splat(x, shift))
     zero = splat(x, 0.0)
-    sums = (zero, zero, zero)
-    total1, total2, total3 = wide(zero), wide(zero), wide(zero)
+    sums, totals = (zero, zero, zero), (wide(zero), wide(zero), wide(zero))
     activates, none = job[OPTIONS + ACTIVATION] != NONE, np.int64(0)
     filled = 0
     if high - low <= BLOCK and not is_staged(dy, activates) and not given(weight):
@@ -137,13 +142,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
         size = high - low
         for m in range(first, last):
             if filled + size > BLOCK:
-                total1, total2, total3 = (
-                    total1 + wide(sums[0]),
-                    total2 + wide(sums[1]),
-                    total3 + wide(sums[2]),
-                )
-                sums = (zero, zero, zero)
-                filled = 0
+                totals, sums, filled = _carried(totals, sums), (zero, zero, zero), 0
             sums = plain_sums(dy, place(gs, b, m) + low, x, place(xs, b, m) + low, size, known, sums)
             filled += size
         first = last
@@ -152,13 +151,7 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
         for i in range(low, high, BLOCK):
             size = min(BLOCK, high - i)
             if filled + size > BLOCK:
-                total1, total2, total3 = (
-                    total1 + wide(sums[0]),
-                    total2 + wide(sums[1]),
-                    total3 + wide(sums[2]),
-                )
-                sums = (zero, zero, zero)
-                filled = 0
+                totals, sums, filled = _carried(totals, sums), (zero, zero, zero), 0
             along = affine + i * job[AFFINE + ALONG]
             g = stage(moved(dy, beside + i), buffer, activates)
             if is_staged(dy, activates):
@@ -168,11 +161,8 @@ def band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, bu
             else:
                 sums = plain_sums(g, none, x, at + i, size, known, sums)
             filled += size
-    return (
-        added_up(total1 + wide(sums[0])),
-        added_up(total2 + wide(sums[1])),
-        added_up(total3 + wide(sums[2])),
-    )
+    totals = _carried(totals, sums)
+    return added_up(totals[0]), added_up(totals[1]), added_up(totals[2])
 
 
 @routine

@@ -231,12 +231,6 @@ def statistic_of_sums(sums, count, eps, least):
 
 
 @step
-def rstd_from(variance, eps):
-    """1/√(variance + eps) of numbers: in a vector, for the bits that a vector of them would have."""
-    return first_of(inverse_root(spread(variance + eps)))
-
-
-@step
 def add_exactly(total, rest, value):
     """(total, rest) + value, what `total` rounds away being kept in `rest`; not for infinities."""
     result = total + value
