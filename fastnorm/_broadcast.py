@@ -89,13 +89,13 @@ def plan(
     like: int,
     given: tuple[Ints, ...],
     summed: Ints | None,
-    multiple: int,
+    per_line: int,
     again: bool,
 ) -> MapPlan | None:
     """The plan of arrays with these strides (in elements), in the order of one of them, and coefficients of these shapes.
 
     None where no axis, or more outer ones than a job has room for, can be walked as they lie. Sums are over the axes
-    `summed`; where that is None there are none. Outputs are stored past the cache in runs of a multiple of some elements.
+    `summed`; where that is None there are none. Outputs go past the cache as `past_cache` says.
     """
     own, sums, summed = strides[like], summed is not None, summed or ()
     order = sorted(range(len(shape)), key=lambda i: (shape[i] > 1, own[i] != 0, -abs(own[i])))
@@ -118,7 +118,7 @@ def plan(
     job = np.zeros(FIRST + COLUMNS * len(inner.strides), np.int64)
     job[COUNTS : COUNTS + 4] = 1
     job[COUNTS + LENGTH] = inner.length
-    job[OPTIONS + STREAMING], job[OPTIONS + AGAIN] = past_cache(inner.length, multiple), again
+    job[OPTIONS + STREAMING], job[OPTIONS + AGAIN] = past_cache(inner.length, per_line), again
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
             job[COUNTS + column] = axis.length

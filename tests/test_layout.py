@@ -184,4 +184,4 @@ def test_runs_of_inference(shape, layout, runs, rng):
     along = [-1 if letter == "C" else 1 for letter in layout]
     exact = (x - mean.reshape(along)) / np.sqrt(var.reshape(along) + 1e-5)
     y = fastnorm.batch_norm(x, mean.astype(np.float32), var.astype(np.float32), layout=layout)
-    assert np.abs(y - exact).max() < 1e-5
+    assert np.abs(y - exact).max() < 1e-5  # some roundings of statistics and results below 16, of 1e-6 each

@@ -233,7 +233,7 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
         loose = False
         for r in range(rows):
             to[r] = place(walks[2], b, start + r * wide) + low
-            loose = loose or before_line(dx, to[r]) != 0
+            loose = loose or (streaming and before_line(dx, to[r]) != 0)
             if by_row:
                 affine = place(walks[3], b, start + r * wide)
                 known = moved(lines, (Z_HIGH if job[UNCENTRED] != 0 else HIGH) * line)
@@ -242,8 +242,8 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
                 dbias[affine] += first_sum
         if not given(dx):
             continue
-        beside = is_staged(dx, streaming and loose)
-        target, past = stage(dx, lines, streaming and loose), streaming and not beside
+        beside = is_staged(dx, loose)
+        target, past = stage(dx, lines, loose), streaming and not beside
         for r in range(rows if beside else 0):
             to[r] = (DX + r) * line
         for k in range(0, width - rest, n):

@@ -52,6 +52,22 @@ def _write(builder, memory, index, value, size, count):
     builder.call(function, [value, place, ir.Constant(INT32, size), mask])
 
 
+def store_past(builder, value, place):
+    """Store what fills lines of 64 bytes, at a place where one begins, past the cache."""
+    store = builder.store(value, place)
+    store.align = LINE
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
+
+
+def _write_either(builder, memory, index, value, size, count, past):
+    """`_write`, or a whole vector `past` the cache, where lines begin."""
+    with builder.if_else(past) as (yes, no):
+        with yes:
+            store_past(builder, value, place_of(builder, memory, index, value.type))
+        with no:
+            _write(builder, memory, index, value, size, count)
+
+
 def _size(memory):
     return memory.dtype.bitwidth // 8
 
@@ -159,21 +175,10 @@ def put(typingctx, memory, index, value, past):
     def emit(context, builder, found, arguments):
         target, at, number, is_past = arguments
         number = stored(builder, number, memory.dtype)
-        with builder.if_else(is_past) as (yes, no):
-            with yes:
-                store_past(builder, number, place_of(builder, target, at, number.type))
-            with no:
-                _write(builder, target, at, number, _size(memory), None)
+        _write_either(builder, target, at, number, _size(memory), None, is_past)
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, value, types.boolean), emit
-
-
-def store_past(builder, value, place):
-    """Store what fills lines of 64 bytes, at a place where one begins, past the cache."""
-    store = builder.store(value, place)
-    store.align = LINE
-    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
 
 
 @intrinsic
@@ -251,12 +256,7 @@ def store_vectors(typingctx, like, places, index, values, count, past):
         memory, starts, at, vectors, many, is_past = arguments
         for i in range(places.count):
             start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
-            value = builder.extract_value(vectors, i)
-            with builder.if_else(is_past) as (yes, no):
-                with yes:
-                    store_past(builder, value, place_of(builder, start, at, value.type))
-                with no:
-                    _write(builder, start, at, value, _size(like), many)
+            _write_either(builder, start, at, builder.extract_value(vectors, i), _size(like), many, is_past)
         return context.get_dummy_value()
 
     return types.void(like, places, types.int64, values, types.int64, types.boolean), emit

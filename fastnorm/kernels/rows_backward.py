@@ -114,7 +114,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
     whole = (np.int64(0), segments, np.int64(0), length)
     buffer, line, known = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], LINE), stack(arrays[1], SPACE)
     sums = moved(numbers[3], 3 * parts * i)
-    short = is_short(arrays[1], job)
+    short, segmented = is_short(arrays[1], job), has_short_segments(arrays[1], job)
     together = short or gathers(gradients, job)
     per_batch = groups_together(job) if together else np.int64(1)
     band = groups_per_line(job)
@@ -125,9 +125,9 @@ def _whole_groups(i, arrays, numbers, job, eps):
             short_lines(arrays, pair, walks, statistics, gradients, job, low, groups, known)
         for j in range(0 if short else groups):
             statistic = statistic_of(statistics, low + j)
-            if has_short_segments(arrays[1], job):
+            if segmented:
                 short_segments(arrays, pair, walks, statistic, job, low + j, sums)
-            for part in range(0 if has_short_segments(arrays[1], job) else parts):
+            for part in range(0 if segmented else parts):
                 _store_sums(arrays, pair, walks, statistic, sums, cut, job, low + j, part, buffer)
             means = group_means(sums, parts, pair, walks, statistic, gradients, job, low + j)
             fill_line(line, statistic, means, job, arrays[1])
