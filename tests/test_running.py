@@ -58,6 +58,17 @@ def test_strided_running_statistics_are_updated_in_place(norm, rng):
 
 
 @pytest.mark.parametrize("norm", BATCH + INSTANCE, ids=str)
+def test_running_statistics_in_the_other_byte_order_are_updated_in_place(norm, rng):
+    x = rng.standard_normal(norm.shape).astype(np.float32)
+    running_mean, running_var = _running(norm, rng, np.float32)
+    other_mean, other_var = (s.astype(s.dtype.newbyteorder()) for s in (running_mean, running_var))
+    norm(x, running_mean=running_mean, running_var=running_var)
+    norm(x, running_mean=other_mean, running_var=other_var)
+    assert np.array_equal(other_mean, running_mean)
+    assert np.array_equal(other_var, running_var)
+
+
+@pytest.mark.parametrize("norm", BATCH + INSTANCE, ids=str)
 def test_float64_running_statistics_of_float32_input(norm, rng):
     """The average over many steps may be kept wider than the activations."""
     x = (1000 + rng.standard_normal(norm.shape)).astype(np.float32)

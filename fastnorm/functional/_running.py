@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._layout import Ints
+from ..kernels.running import blend
 from ._roles import Shared
 
 Array = NDArray[Any]
 
 
-def move(running: Array, kept: float, added: Array) -> None:
-    """running ← kept·running + added, in place."""
-    # As in the kernels, what is too large becomes an infinity without a word.
-    with np.errstate(all="ignore"):
-        np.add(np.multiply(running, kept, dtype=np.float64), added, out=running, casting="same_kind")
+def move(running: Array, kept: float, batch: Array, share: float = 1.0) -> None:
+    """running ← kept·running + share·batch, in place."""
+    as_is = running.flags.carray and running.dtype.isnative
+    moved = running if as_is else running.astype(running.dtype.newbyteorder("="), "C")
+    blend(moved.reshape(-1), kept, np.ascontiguousarray(batch, np.float64).reshape(-1), share)
+    if not as_is:
+        np.copyto(running, moved)
 
 
 class Running(NamedTuple):
@@ -47,7 +50,7 @@ class Running(NamedTuple):
         ):
             if batch.ndim == 2:
                 batch = np.add.reduce(batch, 0) / len(batch)
-            move(running, 1 - momentum, share * batch)
+            move(running, 1 - momentum, batch, share)
 
     def for_inference(self) -> tuple[Array, Array]:
         """Both as the kernels take them: in C order, native, aligned, of one dtype."""
@@ -98,16 +101,15 @@ def checked_pair(
     given: Mapping[str, tuple[Any, Ints]], why: str, written: bool, x: Array, out: Array | None
 ) -> tuple[Array, Array]:
     """Two running statistics, each a name with a value and a shape to have, that share no memory with what is written."""
-    missing, there = sorted(given, key=lambda name: given[name][0] is not None)
-    if given[missing][0] is None and given[there][0] is not None:
-        raise ValueError(f"{missing} is None but {there} is not, expected both or neither")
-    checked = {
-        name: _checks.running(value, name, shape, why, written) for name, (value, shape) in given.items()
-    }
-    first, second = checked.values()
+    missing = [name for name, (value, _) in given.items() if value is None]
+    if len(missing) == 1:
+        (there,) = given.keys() - missing
+        raise ValueError(f"{missing[0]} is None but {there} is not, expected both or neither")
+    pair = [_checks.running(value, name, shape, why, written) for name, (value, shape) in given.items()]
+    first, second = pair
     if written and _checks.overlap(first, second):
-        raise ValueError(f"{' and '.join(checked)} share memory, expected two arrays of their own")
-    for name, running in checked.items():
+        raise ValueError(f"{' and '.join(given)} share memory, expected two arrays of their own")
+    for name, running in zip(given, pair, strict=True):
         if out is not None and _checks.overlap(running, out):
             raise ValueError(f"{name} shares memory with out, expected an array of its own")
         if written and _checks.overlap(running, x):
