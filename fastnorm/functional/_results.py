@@ -29,7 +29,7 @@ Array = NDArray[Any]
 # Where the arrays of a call have more bytes than the first, results may be stored past the cache: with
 # x and y of 12 MiB each layer norm took 1.1 ms into the cache, which others use as well, and 0.6 past it; its backward with
 # three arrays of 6 MiB 0.9 and 0.7. Results that may go there begin on a line.
-_MUCH, _ALIGNED = 16 << 20, 4 << 20
+_MUCH, _ALIGNED = 20 << 20, 4 << 20
 # Smaller blocks are kept by malloc itself; larger ones are not kept, nor are more than so many bytes in all.
 _LARGE, _MOST = 32 << 20, 256 << 20
 # Larger ones are marked as free even if they are the last.

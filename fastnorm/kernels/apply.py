@@ -5,7 +5,7 @@ import numpy as np
 from .._jit import step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
-from .loads import load, load_part, put, store_part
+from .loads import load, load_part, put, store, store_part
 from .memory import before_line, cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
 from .phases import run_one
 from .sums import BLOCK
@@ -61,9 +61,16 @@ def plain_run(x, at, y, to, size, high, scale, shift, past):
     """y = (x - high)·scale + shift."""
     n = lanes(y)
     whole = in_vectors(size, n)
+    rest = size - whole
+    if rest > 0 and whole > 0 and not past:
+        end = size - n
+        last = load(x, at + end)
+        for i in range(0, whole, n):
+            store(y, to + i, standardize(load(x, at + i), high, scale, shift))
+        store(y, to + end, standardize(last, high, scale, shift))
+        return
     for i in range(0, whole, n):
         put(y, to + i, standardize(load(x, at + i), high, scale, shift), past)
-    rest = size - whole
     if rest > 0:
         store_part(y, to + whole, standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
 
@@ -142,9 +149,9 @@ def is_plain(y, size, job):
 
 
 @step
-def run_given(tasks, arrays, numbers, job, eps, threads):
-    """The one phase of an inference call, with its tasks: y from x and statistics that the caller has given.
+def run_given(phase, tasks, arrays, numbers, job, eps, threads):
+    """The phase of an inference call that applies, with its tasks: y from x and statistics that the caller has given.
 
     Those with tails are of this x, which has just been read: it is read again from its end.
     """
-    run_one(0, tasks, arrays, numbers, job, eps, threads, job[OPTIONS + PARAMETERS] > 0)
+    run_one(phase, tasks, arrays, numbers, job, eps, threads, job[OPTIONS + PARAMETERS] > 0)

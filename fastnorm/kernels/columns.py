@@ -138,7 +138,7 @@ def _apply_given(i, arrays, numbers, job, eps):
 @kernel(_apply_given, arrays=4)
 def apply(threads, arrays, numbers, job, eps):
     """y from x and given statistics, in inference; arrays and numbers as in `rows.apply`."""
-    run_given(tasks_of(job), arrays, numbers, job, eps, threads)
+    run_given(0, tasks_of(job), arrays, numbers, job, eps, threads)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------

@@ -61,6 +61,12 @@ def place(walk, b, m):
 
 
 @step
+def neighbours_of(job, first, last):
+    """How many kept positions from `first` on, but before `last`, lie as far from each other, in every array, as B1 says."""
+    return min(last - first, job[COUNTS + B1] - first % job[COUNTS + B1])
+
+
+@step
 def start(job, array, b, m):
     """The same, for a run that is looked up alone."""
     return place(walk(job, array), b, m)

@@ -20,9 +20,13 @@ from .job import (
     ACTIVATION,
     AFFINE,
     ALONG,
+    B0,
+    B1,
     BESIDE,
     COUNTS,
     LENGTH,
+    M0,
+    M1,
     OPTIONS,
     PARAMETERS,
     UNCENTRED,
@@ -32,24 +36,28 @@ from .job import (
     centre_of,
     count_of,
     kept,
+    neighbours_of,
     place,
     reduced,
     sums_squares,
     walk,
 )
-from .loads import load, load_wide, store
-from .memory import given, keep, moved, nothing, pointer, stack, stage
-from .phases import Phase, kernel, listed, run_all, table
+from .loads import load, store
+from .memory import given, keep, moved, nothing, numbers_like, pointer, stack, stage
+from .phases import Phase, kernel, listed, run_all, run_one, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import short_results, short_sums
 from .slabs import clear
-from .sums import BLOCK, inverse_root, is_short, statistic_from, statistic_of_sums
-from .tiles import store_coefficients
-from .vectors import lanes, splat
+from .sums import BLOCK, is_short, statistic_from, statistic_of_sums
+from .tiles import fill_given, padded, store_coefficients
+from .vectors import lanes, splat, spread
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
 _BATCH = 4096
 _GROUPS = 16
+
+# Affine pairs that a task makes coefficients of.
+_FILL = 1024
 
 # Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
 _CENTRE, _FIRST, _SECOND = 0, _GROUPS, 2 * _GROUPS
@@ -61,20 +69,38 @@ _THREE_LINES, _SPACE = 3 * _GROUPS, 4 * _GROUPS
 
 
 @step
-def _apply_short(x, xs, y, ys, pair, pairs, job, b, piece, statistic, known):
-    """`apply_group` for segments that are short, share a pair each and are stored as they are computed.
+def _apply_short(x, xs, y, ys, pair, affine, job, b, piece, statistic, known):
+    """`apply_group` for segments that are short, evenly spaced, share a pair each and are stored as they are computed.
 
-    4096 runs of 49 took 18 ns each in its loop, where LLVM does not see that all have one size, and take 14.
+    `affine` is where the first one's pair lies, for the next ones' to lie behind it; `known` is what all have where they
+    share a pair. Of 8192 segments of 49 each took 18 ns in the loop of `apply_group`, where LLVM does not see that all have
+    one size, 14 with that said, and 9 with coefficients for sixteen at once.
     """
     first, last, low, high = piece
-    terms, own = (splat(y, known[0]), splat(y, known[1]), splat(y, known[2])), by_segment(job)
-    for m in range(first, last):
-        if own and m > first:
-            w, c = shared_pair(pair[0], pair[1], place(pairs, b, m))
-            known = coefficients(y, statistic, w, c)
-            terms = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
-        at, to = place(xs, b, m) + low, place(ys, b, m) + low
-        plain_run(x, at, y, to, high - low, terms[0], terms[1], terms[2], False)
+    mean, tail, rstd = statistic
+    at, to = place(xs, b, first) + low, place(ys, b, first) + low
+    lines = stack(y, _THREE_LINES)
+    for k in range(_GROUPS):
+        lines[k], lines[_GROUPS + k], lines[2 * _GROUPS + k] = known
+    for m in range(0, last - first, _GROUPS):
+        count = min(_GROUPS, last - first - m)
+        if by_segment(job):
+            found = spread(mean), spread(tail), spread(rstd)
+            store_coefficients(y, found[0], found[1], found[2], pair, affine + m, count, lines, _GROUPS)
+        for j in range(count):
+            high_part, scale, shift = (
+                splat(y, lines[j]),
+                splat(y, lines[_GROUPS + j]),
+                splat(y, lines[2 * _GROUPS + j]),
+            )
+            more_x, more_y = (m + j) * job[X + M1], (m + j) * job[Y + M1]
+            plain_run(x, at + more_x, y, to + more_y, high - low, high_part, scale, shift, False)
+
+
+@step
+def _are_even(job):
+    """Whether the segments of a group are evenly spaced in all arrays, and their pairs, if each has one, neighbours."""
+    return job[COUNTS + M0] == 1 and (not by_segment(job) or job[AFFINE + M1] == 1)
 
 
 @step
@@ -87,8 +113,8 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     affine = place(pairs, b, first)
     w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
     known = coefficients(y, statistic, w, c)
-    if not along_run and is_plain(y, high - low, job):
-        _apply_short(x, xs, stage(y, buffer, False), ys, pair, pairs, job, b, piece, statistic, known)
+    if not along_run and is_plain(y, high - low, job) and _are_even(job):
+        _apply_short(x, xs, stage(y, buffer, False), ys, pair, affine, job, b, piece, statistic, known)
         return
     for m in range(first, last):
         if along_run:
@@ -101,56 +127,67 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
 
 
 @step
-def _fill_given(known, y, pair, pairs, statistics, tails, eps, first, groups):
-    """High, scale and shift of some groups, at most `_GROUPS`, a line of each: division and root take their time."""
-    mean, variance = statistics
-    weights, biases = stack(y, _GROUPS), stack(y, _GROUPS)
-    found = stack(variance, _THREE_LINES)
-    centres, rests, squares = found, moved(found, _GROUPS), moved(found, 2 * _GROUPS)
-    for j in range(groups):
-        channel = place(pairs, first + j, 0)
-        centres[j], squares[j] = mean[channel], variance[channel]
-        rests[j] = mean[tails + channel] if tails > 0 else 0
-        weights[j], biases[j] = shared_pair(pair[0], pair[1], channel)
-    for j in range(groups, _GROUPS):
-        centres[j], rests[j], squares[j], weights[j], biases[j] = 0, 0, 1, 1, 0
-    rstd = inverse_root(load_wide(squares, 0) + eps)
-    own = weights, biases
-    store_coefficients(y, load_wide(centres, 0), load_wide(rests, 0), rstd, own, 0, _GROUPS, known, _GROUPS)
+def _pairs(job):
+    """How many affine pairs there are, and statistics with them."""
+    outer = job[COUNTS + B0] if job[AFFINE + B0] != 0 else 1
+    return outer * (job[COUNTS + B1] if job[AFFINE + B1] != 0 else 1)
 
 
 @Phase
-def _apply_given(i, arrays, numbers, job, eps):
-    """A task of inference: statistics are read where the affine pair is."""
-    (x, y), pair = listed(arrays, 2), pair_of(arrays, 2)
-    statistics, none = listed(numbers, 2), (nothing(pair[0]), nothing(pair[1]))
+def _fill_known(i, arrays, numbers, job, eps):
+    """What becomes of some given statistics and their pairs: high, scale and shift, a line of each."""
+    pair, known, line = pair_of(arrays, 2), numbers_like(arrays[4], arrays[0]), padded(arrays[0], _pairs(job))
+    first, tails = i * _FILL, job[OPTIONS + PARAMETERS]
+    width = min(_FILL, _pairs(job) - first)
+    fill_given(
+        arrays[0], (numbers[0], numbers[1], tails), True, eps, pair, first, width, moved(known, first), line
+    )
+
+
+@Phase
+def _apply_known(i, arrays, numbers, job, eps):
+    """A task of inference, once these are known."""
+    x, y = listed(arrays, 2)
+    known, line = numbers_like(arrays[4], x), padded(x, _pairs(job))
+    none = (nothing(known), nothing(known))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    buffer, known = stack(y, BLOCK), stack(y, _THREE_LINES)
+    buffer = stack(y, BLOCK)
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
     plain, direct = is_plain(y, size, job), stage(y, buffer, False)
-    for group in range(first, last, _GROUPS):
-        groups = min(_GROUPS, last - group)
-        _fill_given(known, y, pair, pairs, statistics, job[OPTIONS + PARAMETERS], eps, group, groups)
-        for j in range(groups):
-            found = known[j], known[_GROUPS + j], known[2 * _GROUPS + j]
+    while first < last:
+        neighbours = neighbours_of(job, first, last)
+        x_first, y_first, own = place(xs, first, 0) + low, place(ys, first, 0) + low, place(pairs, first, 0)
+        for j in range(neighbours):
+            at = own + j * job[AFFINE + B1]
+            found = known[at], known[line + at], known[2 * line + at]
             terms = splat(y, found[0]), splat(y, found[1]), splat(y, found[2])
             for m in range(begin, end):
-                at, to = place(xs, group + j, m) + low, place(ys, group + j, m) + low
+                at = x_first + j * job[X + B1] + place(xs, 0, m)
+                to = y_first + j * job[Y + B1] + place(ys, 0, m)
                 if plain:
                     plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
                 else:
                     apply_run(x, at, y, to, size, none, np.int64(0), found, job, buffer)
+        first += neighbours
 
 
-@kernel(_apply_given, arrays=4)
+@kernel(_fill_known, _apply_known, arrays=4)
 def apply(threads, arrays, numbers, job, eps):
     """y from x and given statistics, in inference.
 
     arrays: x, y; weight and bias, flat, or null. numbers: mean and variance, (channels,), or as many as there are pairs;
     twice as many means where tails follow, of which the job then says how many they are.
     """
-    run_given(apply_tasks(job), arrays, numbers, job, eps, threads)
+    pairs = _pairs(job)
+    space = np.empty(3 * padded(arrays[0], pairs))
+    more, parts = (
+        table((arrays[0], arrays[1], arrays[2], arrays[3], pointer(space))),
+        (pairs + _FILL - 1) // _FILL,
+    )
+    run_one(0, parts, more, numbers, job, eps, min(parts, threads), False)
+    run_given(1, apply_tasks(job), more, numbers, job, eps, threads)
+    keep(space)
 
 
 # -- Forward -------------------------------------------------------------------------------------------------------
