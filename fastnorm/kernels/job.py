@@ -36,12 +36,16 @@ ALONG, OFFSET = 4, 5
 
 
 @step
+def _level(count, inner, outer_step, step):
+    """How the places of one axis, or of two, lie; `inner` is 0 where they lie evenly, which saves the division below."""
+    return inner if count > 1 and outer_step != inner * step else 0, outer_step, step
+
+
+@step
 def walk(job, array):
     """How the runs of `array` lie, read from the job once: along b and along m."""
-    inner_b = job[COUNTS + B1] if job[COUNTS + B0] > 1 else 0
-    inner_m = job[COUNTS + M1] if job[COUNTS + M0] > 1 else 0
-    along_b = (inner_b, job[array + B0], job[array + B1])
-    along_m = (inner_m, job[array + M0], job[array + M1])
+    along_b = _level(job[COUNTS + B0], job[COUNTS + B1], job[array + B0], job[array + B1])
+    along_m = _level(job[COUNTS + M0], job[COUNTS + M1], job[array + M0], job[array + M1])
     return along_b, along_m
 
 
@@ -61,12 +65,6 @@ def place(walk, b, m):
 
 
 @step
-def neighbours_of(job, first, last):
-    """How many kept positions from `first` on, but before `last`, lie as far from each other, in every array, as B1 says."""
-    return min(last - first, job[COUNTS + B1] - first % job[COUNTS + B1])
-
-
-@step
 def start(job, array, b, m):
     """The same, for a run that is looked up alone."""
     return place(walk(job, array), b, m)
@@ -82,6 +80,12 @@ def walks_of(job):
 def by_segment(job):
     """Whether a run shares an affine pair, and the runs of a group have different ones."""
     return job[AFFINE + ALONG] == 0 and (job[AFFINE + M0] != 0 or job[AFFINE + M1] != 0)
+
+
+@step
+def are_even(job):
+    """Whether the runs of a group are evenly spaced in all arrays, and their pairs, where each has its own, neighbours."""
+    return job[COUNTS + M0] == 1 and (not by_segment(job) or job[AFFINE + M1] == 1)
 
 
 @step

@@ -25,18 +25,17 @@ from .job import (
     BESIDE,
     COUNTS,
     LENGTH,
-    M0,
     M1,
     OPTIONS,
     PARAMETERS,
     UNCENTRED,
     X,
     Y,
+    are_even,
     by_segment,
     centre_of,
     count_of,
     kept,
-    neighbours_of,
     place,
     reduced,
     sums_squares,
@@ -98,12 +97,6 @@ def _apply_short(x, xs, y, ys, pair, affine, job, b, piece, statistic, known):
 
 
 @step
-def _are_even(job):
-    """Whether the segments of a group are evenly spaced in all arrays, and their pairs, if each has one, neighbours."""
-    return job[COUNTS + M0] == 1 and (not by_segment(job) or job[AFFINE + M1] == 1)
-
-
-@step
 def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     """A piece of group b, segments first to last, elements low to high of each; its statistic is (mean, tail, rstd)."""
     weight, bias = pair
@@ -113,7 +106,7 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     affine = place(pairs, b, first)
     w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
     known = coefficients(y, statistic, w, c)
-    if not along_run and is_plain(y, high - low, job) and _are_even(job):
+    if not along_run and is_plain(y, high - low, job) and are_even(job):
         _apply_short(x, xs, stage(y, buffer, False), ys, pair, affine, job, b, piece, statistic, known)
         return
     for m in range(first, last):
@@ -155,21 +148,16 @@ def _apply_known(i, arrays, numbers, job, eps):
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
     plain, direct = is_plain(y, size, job), stage(y, buffer, False)
-    while first < last:
-        neighbours = neighbours_of(job, first, last)
-        x_first, y_first, own = place(xs, first, 0) + low, place(ys, first, 0) + low, place(pairs, first, 0)
-        for j in range(neighbours):
-            at = own + j * job[AFFINE + B1]
-            found = known[at], known[line + at], known[2 * line + at]
-            terms = splat(y, found[0]), splat(y, found[1]), splat(y, found[2])
-            for m in range(begin, end):
-                at = x_first + j * job[X + B1] + place(xs, 0, m)
-                to = y_first + j * job[Y + B1] + place(ys, 0, m)
-                if plain:
-                    plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
-                else:
-                    apply_run(x, at, y, to, size, none, np.int64(0), found, job, buffer)
-        first += neighbours
+    for group in range(first, last):
+        own = place(pairs, group, 0)
+        found = known[own], known[line + own], known[2 * line + own]
+        terms = splat(y, found[0]), splat(y, found[1]), splat(y, found[2])
+        for m in range(begin, end):
+            at, to = place(xs, group, m) + low, place(ys, group, m) + low
+            if plain:
+                plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
+            else:
+                apply_run(x, at, y, to, size, none, np.int64(0), found, job, buffer)
 
 
 @kernel(_fill_known, _apply_known, arrays=4)

@@ -88,7 +88,7 @@ def _cut(job):
 
 @step
 def _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer):
-    """The sums of one part of group b, into its three numbers."""
+    """The sums of one part of group b, into three lines of all parts."""
     parts, pieces, band = cut
     segments, length = reduced(job), job[COUNTS + LENGTH]
     first, last, low, high = np.int64(0), segments, np.int64(0), length
@@ -96,7 +96,7 @@ def _store_sums(arrays, pair, walks, statistic, sums, cut, job, b, part, buffer)
         first, low = (part // pieces) * band, (part % pieces) * CHUNK
         last, high = min(first + band, segments), min(low + CHUNK, length)
     s1, s2, s3 = band_sums(arrays, pair, walks, statistic, job, b, first, last, low, high, buffer)
-    sums[3 * part], sums[3 * part + 1], sums[3 * part + 2] = s1, s2, s3
+    sums[part], sums[parts + part], sums[2 * parts + part] = s1, s2, s3
 
 
 # -- Phases --------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
             fill_line(line, statistic, means, job, arrays[1])
             if together:
                 keep_line(known, line, j)
-        if together:
+        if together and (given(arrays[2]) or gathers(gradients, job)):
             gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole)
         elif given(arrays[2]):
             statistic = statistic_of(statistics, low)
