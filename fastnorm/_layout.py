@@ -10,10 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.job import AFFINE, ALONG, COLUMNS, COUNTS, FOLD, LENGTH, M0, M1, OPTIONS, STREAMING, X, Y
+from .kernels.job import (
+    AFFINE,
+    ALONG,
+    COLUMNS,
+    COUNTS,
+    FOLD,
+    IN_TURN,
+    LENGTH,
+    M0,
+    M1,
+    OPTIONS,
+    STREAMING,
+    WHOLE_LINES,
+    X,
+    Y,
+)
 
-# Lines of a run of which the first and the last don't matter.
-_LONG = 256
+# Where an axis has the stride of the results.
+_RESULT = 2
+# Lines of a run of which the first and the last are worth waiting for, and of which they do not matter.
+_SHORT, _LONG = 8, 256
 
 Array = NDArray[Any]
 Ints = tuple[int, ...]
@@ -228,7 +245,9 @@ def _job(
     job[COUNTS : COUNTS + 4] = 1
     job[COUNTS + LENGTH], job[COUNTS + FOLD] = inner.length, fold
     job[OPTIONS : OPTIONS + len(options)] = options
-    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING])
+    next_runs = reduced or kept
+    in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
+    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], in_turn)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
@@ -240,16 +259,22 @@ def _job(
     return job
 
 
-def past_cache(length: int, per_line: int) -> bool:
-    """Whether results in runs of a length are stored past the cache, in lines of so many elements; never in lines of 0.
+def past_cache(length: int, per_line: int, in_turn: bool) -> int:
+    """How results in runs of a length are stored past the cache, in lines of so many elements; 0 is never, as in lines of 0.
 
-    Short ones that share lines with their neighbours are not: 220000 rows of 100 took 16.7 ms so, 8 to 11 into the cache.
+    Where runs share lines, those that lie in memory as they are written, `in_turn`, wait for each other; others must be so
+    long that two lines do not count. 220000 rows of 100 took 16.7 ms where each stored its parts of lines, 8 to 11 into the
+    cache.
     """
-    return per_line > 0 and (length % per_line == 0 or length > _LONG * per_line)
+    if per_line == 0:
+        return 0
+    if length % per_line == 0 or length > _LONG * per_line:
+        return WHOLE_LINES
+    return IN_TURN if in_turn and length >= _SHORT * per_line else 0
 
 
 def _lines(strides: tuple[Ints, ...]) -> list[int]:
-    """The lines of a job that hold strides, in the order in which an axis keeps them: the affine pair's first."""
+    """The lines of a job that hold strides, in the order in which an axis keeps them: the pair's, x's, a result's …"""
     return [AFFINE, X, *range(Y, AFFINE + COLUMNS * len(strides), COLUMNS)]
 
 

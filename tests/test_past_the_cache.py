@@ -13,12 +13,14 @@ from .norms import NORMS, affine, one_of_each
 
 @pytest.fixture
 def past(monkeypatch):
-    """From now on results go past the cache: all, those in whole lines, or none."""
+    """From now on results go past the cache: all, those that follow each other too, those in whole lines, or none."""
 
     def switch(what):
         monkeypatch.setattr(_results, "_ALIGNED", 0 if what else 1 << 40)
-        monkeypatch.setattr(_results, "_MUCH", 0 if what else 1 << 40)
+        for limit in ("_MUCH", "_MUCH_ONCE"):
+            monkeypatch.setattr(_results, limit, 0 if what else 1 << 40)
         monkeypatch.setattr(_layout, "_LONG", 0 if what == "all" else 256)
+        monkeypatch.setattr(_layout, "_SHORT", 0 if what == "in turn" else 1 << 40)
         monkeypatch.setattr(_recall, "_calls", {})
         _layout.plan.cache_clear()
 
@@ -55,7 +57,7 @@ def test_the_same_bits(norm, count, past, rng):
     arguments = _data(norm, norm.sized(count), np.float32, rng)
     past(None)
     expected = _all_of(norm, *arguments)
-    for what in ("all", "lines"):
+    for what in ("all", "in turn", "lines"):
         past(what)
         for one, other in zip(_all_of(norm, *arguments), expected, strict=True):
             assert np.array_equal(one, other)
@@ -87,3 +89,25 @@ def test_short_rows(length, past, rng):
         past("all")
         for _ in range(2):
             assert all(map(np.array_equal, call(), expected))
+
+
+@pytest.mark.parametrize("offset", [0, 1, 15])
+@pytest.mark.parametrize("length", [8, 33, 137, 2049])
+def test_nothing_beside_the_result_is_written(length, offset, past, rng):
+    """Lines that rows share are put together from both; the first and the last are the result's in part."""
+    x = rng.standard_normal((301, length), dtype=np.float32)
+    weight = rng.standard_normal(length, dtype=np.float32)
+    past(None)
+    expected = [fastnorm.layer_norm(x, weight), fastnorm.layer_norm(x, weight, activation="silu")]
+    past("in turn")
+    for y, activation in zip(expected, (None, "silu"), strict=True):
+        space = np.full(x.size + 64, 7, np.float32)
+        start = -space.__array_interface__["data"][0] % 64 // 4 + offset
+        out = space[start : start + x.size].reshape(x.shape)
+        fastnorm.layer_norm(x, weight, activation=activation, out=out)
+        assert np.array_equal(out, y)
+        assert (space[:start] == 7).all()
+        assert (space[start + x.size :] == 7).all()
+        np.copyto(out, x)
+        fastnorm.layer_norm(out, weight, activation=activation, out=out)
+        assert np.array_equal(out, y)

@@ -176,7 +176,7 @@ def standardize(
         if x.size == 0:
             return _empty(x, out)
         mean, variance = running.for_inference()
-        at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code))
+        at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code), once=True)
         key = key if x is as_given and at.plain and mean.dtype == computed(x.dtype) else None
         call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
         x, y_to = at.x, at.results[0]

@@ -136,7 +136,8 @@ def _new_call(
     arrays = [*inputs, *([like] * what.outputs)]
     if out is not None:
         arrays[len(inputs)] = out
-    given, past = tuple(c.shape for c in coefficients), streaming(len(arrays) * like.nbytes, like.itemsize)
+    given = tuple(c.shape for c in coefficients)
+    past = streaming(len(arrays) * like.nbytes, like.itemsize, once=not again)
     strides = tuple(map(element_strides, arrays))
     over = summed if what.sums else None
     found = plan(x.shape, strides, len(inputs) - 1, given, over, past, again)

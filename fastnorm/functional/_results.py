@@ -26,10 +26,13 @@ from ..kernels.vectors import LINE
 
 Array = NDArray[Any]
 
-# Where the arrays of a call have more bytes than the first, results may be stored past the cache: with
-# x and y of 12 MiB each layer norm took 1.1 ms into the cache, which others use as well, and 0.6 past it; its backward with
-# three arrays of 6 MiB 0.9 and 0.7. Results that may go there begin on a line.
-_MUCH, _ALIGNED = 20 << 20, 4 << 20
+# Where the arrays of a call have more bytes than the first, results may be stored past the cache: with x and y of 12 MiB
+# each layer norm took 1.1 ms into the cache in an hour when others used it as well, and 0.6 past it, of 9 MiB 0.43 and 0.44
+# when they did not; batch norm's gradients of 7 MiB 0.59 and 0.47. The second is for calls that read each array once, which
+# are slower past the cache as long as that holds them: batch norm inference of 12 MiB 0.47 and 0.58, of 18 0.65 and 0.79.
+_MUCH, _MUCH_ONCE = 20 << 20, 36 << 20
+# Results that may go there begin on a line.
+_ALIGNED = 4 << 20
 # Smaller blocks are kept by malloc itself; larger ones are not kept, nor are more than so many bytes in all.
 _LARGE, _MOST = 32 << 20, 256 << 20
 # Larger ones are marked as free even if they are the last.
@@ -52,9 +55,12 @@ def maker(like: Array) -> Callable[[], Array]:
     return partial(np.empty_like, as_strided(np.empty(1, like.dtype), like.shape, like.strides))
 
 
-def streaming(nbytes: int, itemsize: int) -> int:
-    """How many elements fill a line, where results of a call on so many bytes may be stored past the cache; 0 where not."""
-    return LINE // itemsize if nbytes > _MUCH else 0
+def streaming(nbytes: int, itemsize: int, once: bool = False) -> int:
+    """How many elements fill a line, where results of a call on so many bytes may be stored past the cache; 0 where not.
+
+    `once` says that the call reads no array again.
+    """
+    return LINE // itemsize if nbytes > (_MUCH_ONCE if once else _MUCH) else 0
 
 
 def new(x: Array, shape: tuple[int, ...] | None = None) -> Array:

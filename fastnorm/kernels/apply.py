@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from .._jit import step, strict
+from .._jit import routine, step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
 from .loads import load, load_part, put, store, store_part
-from .memory import before_line, cast, deliver, given, is_staged, moved, nothing, numbers_like, stage
+from .memory import cast, given, is_staged, nothing, numbers_like, stage
+from .past import cuts_of, part_of, pour, settle, target_of
 from .phases import run_one
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
@@ -105,40 +106,54 @@ def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift, pas
 
 @step
 def paired_run(x, at, y, to, size, pair, affine, known, past):
-    """One of the three; a pair is given where each element has its own, and null where not; known: high, scale, shift.
-
-    Stored `past` the cache from the first line on that begins in the run.
-    """
+    """One of the three; a pair is given where each element has its own, and null where not; known: high, scale, shift."""
     weight, bias = pair
     high, scale, shift = known
-    first, last = np.int64(0), min(before_line(y, to), size) if past else size
-    while first < size:
-        last = last if last > first else size
-        i, j, a, count = at + first, to + first, affine + first, last - first
-        if not given(weight):
-            plain_run(x, i, y, j, count, high, scale, shift, past)
-        elif not given(bias):
-            weight_run(x, i, y, j, count, weight, a, high, scale, shift, past)
-        else:
-            affine_run(x, i, y, j, count, weight, bias, a, high, scale, shift, past)
-        first = last
+    if not given(weight):
+        plain_run(x, at, y, to, size, high, scale, shift, past)
+    elif not given(bias):
+        weight_run(x, at, y, to, size, weight, affine, high, scale, shift, past)
+    else:
+        affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift, past)
 
 
 @step
-def apply_run(x, at, y, to, size, pair, affine, known, job, buffer):
-    """A run of y, with its activation, past the cache where the job says so; known is (high, scale, shift)."""
-    code, streaming = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0
-    known = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
-    none, beside = np.int64(0), streaming and code != NONE
+def poured_run(x, at, y, to, size, pair, affine, known, sink):
+    """The same by way of a sink, if there is one: past the cache."""
+    cuts = cuts_of(y, to, size, sink)
+    for part in range(3):
+        first, count = part_of(cuts, size, part)
+        if count > 0:
+            target, i, past = target_of(y, to + first, sink, part)
+            paired_run(x, at + first, target, i, count, pair, affine + first, known, past)
+            settle(y, count, sink, part)
+
+
+@routine
+def _staged_run(x, at, y, to, size, pair, affine, known, code, beside):
+    """A run of at most a block by way of a buffer, as numbers that are stored otherwise than they are computed."""
+    buffer, sink = beside
+    known = splat(buffer, known[0]), splat(buffer, known[1]), splat(buffer, known[2])
+    paired_run(x, at, buffer, np.int64(0), size, pair, affine, known, False)
+    if code != NONE:
+        activate(buffer, np.int64(0), size, code)
+    pour(buffer, y, to, size, sink)
+
+
+@step
+def apply_run(x, at, y, to, size, pair, affine, known, job, beside):
+    """A run of y, with its activation; known is (high, scale, shift), beside a buffer and a sink."""
+    code, sink = job[OPTIONS + ACTIVATION], beside[1]
+    staged = is_staged(y, code != NONE and given(sink[0]))
+    vectors = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)
-        target = stage(moved(y, to + i), buffer, beside)
-        past = streaming and not is_staged(y, beside)
-        paired_run(x, at + i, target, none, count, pair, affine + i, known, past)
+        if staged:
+            _staged_run(x, at + i, y, to + i, count, pair, affine + i, known, code, beside)
+            continue
+        poured_run(x, at + i, y, to + i, count, pair, affine + i, vectors, sink)
         if code != NONE:
-            activate(target, none, count, code)
-        if is_staged(y, beside):
-            deliver(buffer, y, to + i, count, streaming)
+            activate(stage(y, beside[0], staged), to + i, count, code)
 
 
 @step

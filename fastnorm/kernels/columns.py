@@ -16,6 +16,7 @@ from .job import (
     PARAMETERS,
     STREAMING,
     UNCENTRED,
+    WHOLE_LINES,
     X,
     Y,
     by_segment,
@@ -27,7 +28,8 @@ from .job import (
     walk,
 )
 from .loads import load, store
-from .memory import before_line, deliver, given, is_staged, keep, moved, numbers_like, pointer, stack, stage
+from .memory import given, is_staged, keep, moved, numbers_like, pointer, stack, stage
+from .past import before_line, deliver
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -69,7 +71,7 @@ def _apply_band(x, y, walks, pair, job, b, first, count, wide, low, width, lines
     weight, bias = pair
     xs, ys, pairs = walks
     by_row = job[AFFINE + ALONG] == 0 and given(weight)
-    code, streaming, none = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] != 0, np.int64(0)
+    code, streaming, none = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] == WHOLE_LINES, np.int64(0)
     for r in range(count):
         m = first + r * wide
         at, to = place(xs, b, m) + low, place(ys, b, m) + low

@@ -13,6 +13,7 @@ from .job import (
     OPTIONS,
     STREAMING,
     UNCENTRED,
+    WHOLE_LINES,
     X,
     Y,
     by_segment,
@@ -21,7 +22,8 @@ from .job import (
     walks_of,
 )
 from .loads import add_part_to, add_to, load, load_part, part_vector, put, store_part, whole_vector
-from .memory import before_line, deliver, given, is_double, is_staged, moved, stack, stage
+from .memory import given, is_double, is_staged, moved, stack, stage
+from .past import before_line, deliver
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -222,7 +224,7 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
     _, x, dx = arrays
     dweight, dbias, _ = gradients
     n, rest = lanes(x), width % lanes(x)
-    streaming, by_row = job[OPTIONS + STREAMING] != 0, by_segment(job) and given(dweight)
+    streaming, by_row = job[OPTIONS + STREAMING] == WHOLE_LINES, by_segment(job) and given(dweight)
     places, to = (stack(job, FEW), stack(job, FEW), stack(x, FEW)), stack(job, FEW)
     x_at, g_at, weights = places
     together = FEW if streaming else _TOGETHER

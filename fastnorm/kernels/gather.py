@@ -18,6 +18,7 @@ from .job import (
     SECOND_MOMENT,
     STREAMING,
     UNCENTRED,
+    WHOLE_LINES,
     apart,
     by_segment,
     count_of,
@@ -36,7 +37,8 @@ from .loads import (
     store_part,
     whole_vector,
 )
-from .memory import before_line, deliver, given, is_double, is_staged, moved, nothing, stack, stage
+from .memory import given, is_double, is_staged, moved, nothing, stack, stage
+from .past import before_line, deliver
 from .reductions import EACH, added_up_each, folded
 from .rows_gradient import (
     BATCH,
@@ -250,7 +252,7 @@ def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, firs
     """
     dy, x, dx = arrays
     xs, gs, ys, ps = walks
-    affine, streams = place(ps, first, m), job[OPTIONS + STREAMING] != 0
+    affine, streams = place(ps, first, m), job[OPTIONS + STREAMING] == WHOLE_LINES
     activates = job[OPTIONS + ACTIVATION] != NONE
     g_space, dx_space, space = stack(x, STRIP), stack(x, STRIP), stack(x, _SUMS_OF_STRIP)
     weight = pair_along(pair, job)[0]

@@ -11,9 +11,24 @@ from typing import Any
 import numpy as np
 
 from .._jit import routine, step
-from .job import ALONG, B0, B1, COLUMNS, COUNTS, LENGTH, M0, M1, OFFSET, OPTIONS, STREAMING, reduced
+from .job import (
+    ALONG,
+    B0,
+    B1,
+    COLUMNS,
+    COUNTS,
+    LENGTH,
+    M0,
+    M1,
+    OFFSET,
+    OPTIONS,
+    STREAMING,
+    WHOLE_LINES,
+    reduced,
+)
 from .loads import add_part_to, add_to, add_vectors, load, load_vectors, store, store_sums, store_vectors
-from .memory import before_line, deliver, is_staged, moved, numbers_like, stack, stage
+from .memory import is_staged, moved, numbers_like, stack, stage
+from .past import before_line, deliver
 from .phases import Phase, address, kernel, listed, run_one
 from .reductions import added, no_sums
 from .vectors import in_vectors, lanes, splat, wide
@@ -224,7 +239,7 @@ def _task(what, along):
             stack(x, shared_size),
             stack(summed(x, totals), tile_size),
         )
-        streaming, per_task = job[OPTIONS + STREAMING] != 0, job[CUT + PER_TASK]
+        streaming, per_task = job[OPTIONS + STREAMING] == WHOLE_LINES, job[CUT + PER_TASK]
         if along:
             start_tiles(tile, sums, where)
         for slot in range(i * per_task, min((i + 1) * per_task, job[CUT + SLOTS])):

@@ -1,4 +1,4 @@
-"""Memory below the phases of a kernel: pointers, space on the stack, buffers, stores past the cache.
+"""Memory below the phases of a kernel: pointers, space on the stack, buffers.
 
 An array is seven numbers and a count of references: to pass one to a function costs 10 ns, to slice one an atomic addition.
 So memory is a pointer here, and what is absent is a null pointer.
@@ -9,9 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .._jit import routine
-from .loads import load, load_part, place_of, store, store_part, store_past, stored
-from .vectors import INT64, LINE, in_vectors, keep_small, lanes, vector_of
+from .vectors import LINE, keep_small, vector_of
 
 
 @intrinsic
@@ -68,6 +66,16 @@ def numbers_like(typingctx, memory, like):
         return builder.bitcast(arguments[0], context.get_value_type(kind))
 
     return kind(memory, like), emit
+
+
+@intrinsic
+def stored_like(typingctx, memory, like):
+    """The same memory, as numbers that are stored as those of `like` are."""
+
+    def emit(context, builder, found, arguments):
+        return builder.bitcast(arguments[0], arguments[1].type)
+
+    return like(memory, like), emit
 
 
 @intrinsic
@@ -158,73 +166,3 @@ def stage(typingctx, memory, buffer, wanted):
         return beside if always else builder.select(condition, beside, direct)
 
     return buffer(memory, buffer, types.boolean), emit
-
-
-# -- Past the cache ------------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def _store_line(typingctx, target, at, source, place):
-    """Copy what fills one line of 64 bytes to target[at], which is aligned, past the cache."""
-
-    def emit(context, builder, found, arguments):
-        numbers = ir.VectorType(context.get_value_type(source.dtype), LINE * 8 // target.dtype.bitwidth)
-        value = builder.load(place_of(builder, *arguments[2:], numbers))
-        value.align = 4
-        value = stored(builder, value, target.dtype)
-        store_past(builder, value, place_of(builder, *arguments[:2], value.type))
-        return context.get_dummy_value()
-
-    return types.void(target, types.int64, source, types.int64), emit
-
-
-@intrinsic
-def _per_line(typingctx, memory):
-    """How many numbers fill a line of 64 bytes."""
-    count = LINE * 8 // memory.dtype.bitwidth
-
-    def emit(context, builder, found, arguments):
-        return ir.Constant(INT64, count)
-
-    return types.int64(memory), emit
-
-
-@intrinsic
-def before_line(typingctx, memory, index):
-    """How many numbers lie between memory[index] and the next line of 64 bytes."""
-    size = memory.dtype.bitwidth // 8
-
-    def emit(context, builder, found, arguments):
-        address = builder.ptrtoint(builder.gep(arguments[0], [arguments[1]]), INT64)
-        gap = builder.and_(builder.neg(address), ir.Constant(INT64, LINE - 1))
-        return builder.udiv(gap, ir.Constant(INT64, size))
-
-    return types.int64(memory, types.int64), emit
-
-
-@routine
-def stream(block, y, to, size):
-    """y[to …] = the first `size` numbers of a block, past the cache; what fills no line is stored plainly."""
-    line = _per_line(y)
-    first = min(size, before_line(y, to))
-    if first > 0:
-        store_part(y, to, load_part(block, 0, first), first)
-    last = first + (size - first) // line * line
-    for i in range(first, last, line):
-        _store_line(y, to + i, block, i)
-    if last < size:
-        store_part(y, to + last, load_part(block, last, size - last), size - last)
-
-
-@routine
-def deliver(block, y, to, size, streaming):
-    """y[to …] = the first `size` numbers of a block, past the cache or into it."""
-    if streaming:
-        stream(block, y, to, size)
-        return
-    n = lanes(y)
-    whole = in_vectors(size, n)
-    for i in range(0, whole, n):
-        store(y, to + i, load(block, i))
-    if whole < size:
-        store_part(y, to + whole, load_part(block, whole, size - whole), size - whole)

@@ -43,6 +43,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, keep, moved, nothing, numbers_like, pointer, stack, stage
+from .past import SPACE, STATE, flush, new_sink
 from .phases import Phase, kernel, listed, run_all, run_one, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import short_results, short_sums
@@ -97,8 +98,11 @@ def _apply_short(x, xs, y, ys, pair, affine, job, b, piece, statistic, known):
 
 
 @step
-def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
-    """A piece of group b, segments first to last, elements low to high of each; its statistic is (mean, tail, rstd)."""
+def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, beside):
+    """A piece of group b, segments first to last, elements low to high of each; its statistic is (mean, tail, rstd).
+
+    beside: a buffer and a sink.
+    """
     weight, bias = pair
     first, last, low, high = piece
     along_run, own = job[AFFINE + ALONG] != 0, by_segment(job)
@@ -107,7 +111,7 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
     w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
     known = coefficients(y, statistic, w, c)
     if not along_run and is_plain(y, high - low, job) and are_even(job):
-        _apply_short(x, xs, stage(y, buffer, False), ys, pair, affine, job, b, piece, statistic, known)
+        _apply_short(x, xs, stage(y, beside[0], False), ys, pair, affine, job, b, piece, statistic, known)
         return
     for m in range(first, last):
         if along_run:
@@ -116,7 +120,7 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer):
             w, c = shared_pair(weight, bias, place(pairs, b, m))
             known = coefficients(y, statistic, w, c)
         at, to = place(xs, b, m) + low, place(ys, b, m) + low
-        apply_run(x, at, y, to, high - low, each, affine, known, job, buffer)
+        apply_run(x, at, y, to, high - low, each, affine, known, job, beside)
 
 
 @step
@@ -144,7 +148,7 @@ def _apply_known(i, arrays, numbers, job, eps):
     known, line = numbers_like(arrays[4], x), padded(x, _pairs(job))
     none = (nothing(known), nothing(known))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    buffer = stack(y, BLOCK)
+    buffer, sink = stack(y, BLOCK), new_sink(y, job, stack(y, SPACE), stack(job, STATE))
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
     plain, direct = is_plain(y, size, job), stage(y, buffer, False)
@@ -157,7 +161,8 @@ def _apply_known(i, arrays, numbers, job, eps):
             if plain:
                 plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
             else:
-                apply_run(x, at, y, to, size, none, np.int64(0), found, job, buffer)
+                apply_run(x, at, y, to, size, none, np.int64(0), found, job, (buffer, sink))
+    flush(y, sink)
 
 
 @kernel(_fill_known, _apply_known, arrays=4)
@@ -231,7 +236,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     count = segments * length
     whole = (np.int64(0), segments, np.int64(0), length)
     per_batch = max(1, min(_GROUPS, _BATCH // count))
-    buffer = stack(y, BLOCK)
+    beside = stack(y, BLOCK), new_sink(y, job, stack(y, SPACE), stack(job, STATE))
     batch = stack(statistics, _SPACE)
     partial = stack(statistics, PARTIAL)
     for k in range(_SPACE):
@@ -258,11 +263,13 @@ def _forward_groups(i, arrays, numbers, job, eps):
         if job[UNCENTRED] != 0:
             clear(batch, _RSTD)
         if given(y) and plain:
-            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch)
+            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, beside[1])
         elif given(y):
             for j in range(groups):
                 statistic = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j])
-                apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, buffer)
+                apply_group(source, where, y, ys, pair, pairs, job, low + j, whole, statistic, beside)
+    if given(y):
+        flush(y, beside[1])
 
 
 @Phase
@@ -300,12 +307,14 @@ def _merge_chunks(i, arrays, numbers, job, eps):
 def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all groups, of several tasks each, are known."""
     source, array = source_of(arrays)
-    y, pair, buffer = arrays[3], pair_of(arrays, 4), stack(arrays[3], BLOCK)
+    y, pair = arrays[3], pair_of(arrays, 4)
+    beside = stack(y, BLOCK), new_sink(y, job, stack(y, SPACE), stack(job, STATE))
     xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
     b, _, piece = pieces_of_task(job, i)
     line = moved(numbers[2], 4 * b)
     statistic = line[0], line[1], line[2]
-    apply_group(source, xs, y, ys, pair, pairs, job, b, piece, statistic, buffer)
+    apply_group(source, xs, y, ys, pair, pairs, job, b, piece, statistic, beside)
+    flush(y, beside[1])
 
 
 @kernel(_forward_groups, _add_residual, _sum_chunk, _merge_chunks, _apply_found, arrays=6)

@@ -29,6 +29,8 @@ from .job import (
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
+from .past import SPACE as SINK
+from .past import STATE, flush, new_sink
 from .phases import Phase, kernel, run_all, run_one, table
 from .rows_gradient import (
     HIGH,
@@ -39,7 +41,6 @@ from .rows_gradient import (
     SCALE,
     SHIFT,
     SPACE,
-    TWO_BLOCKS,
     band_sums,
     fill_line,
     group_gradient,
@@ -112,7 +113,8 @@ def _whole_groups(i, arrays, numbers, job, eps):
         gradients = line_of(gradients, i if apart(job) == 0 else 0)
     length, segments = job[COUNTS + LENGTH], reduced(job)
     whole = (np.int64(0), segments, np.int64(0), length)
-    buffer, line, known = stack(arrays[1], TWO_BLOCKS), stack(statistics[1], LINE), stack(arrays[1], SPACE)
+    buffer, line, known = stack(arrays[1], BLOCK), stack(statistics[1], LINE), stack(arrays[1], SPACE)
+    sink = new_sink(arrays[2], job, stack(arrays[2], SINK), stack(job, STATE))
     sums = moved(numbers[3], 3 * parts * i)
     short, segmented = is_short(arrays[1], job), has_short_segments(arrays[1], job)
     together = short or gathers(gradients, job)
@@ -137,7 +139,8 @@ def _whole_groups(i, arrays, numbers, job, eps):
             gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole)
         elif given(arrays[2]):
             statistic = statistic_of(statistics, low)
-            group_gradient(arrays, pair, walks, statistic, line, job, low, whole, buffer)
+            group_gradient(arrays, pair, walks, statistic, line, job, low, whole, (buffer, sink))
+    flush(arrays[2], sink)
 
 
 @Phase
@@ -172,7 +175,8 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     low, first = (i % pieces) * CHUNK, (i // pieces) * band
     high, last = min(low + CHUNK, job[COUNTS + LENGTH]), min(first + band, reduced(job))
     walks, one, piece = walks_of(job), np.int64(1), (first, last, low, high)
-    buffer, known = stack(arrays[1], TWO_BLOCKS), stack(arrays[1], SPACE)
+    buffer, known = stack(arrays[1], BLOCK), stack(arrays[1], SPACE)
+    sink = new_sink(arrays[2], job, stack(arrays[2], SINK), stack(job, STATE))
     for b in range(kept(job)):
         line = moved(numbers[4], b * LINE)
         if gathers(gradients, job):
@@ -180,7 +184,8 @@ def _gradient_parts(i, arrays, numbers, job, eps):
             gather(arrays, pair, walks, statistics, known, gradients, job, b, one, piece)
         elif given(arrays[2]):
             statistic = statistic_of(statistics, b)
-            group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer)
+            group_gradient(arrays, pair, walks, statistic, line, job, b, piece, (buffer, sink))
+    flush(arrays[2], sink)
 
 
 @Phase
@@ -188,13 +193,15 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     """A task of dx, the terms of all groups being given."""
     arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
     terms, groups = numbers[2], kept(job)
-    walks, buffer, line = walks_of(job), stack(arrays[1], TWO_BLOCKS), stack(statistics[1], LINE)
+    walks, buffer, line = walks_of(job), stack(arrays[1], BLOCK), stack(statistics[1], LINE)
+    sink = new_sink(arrays[2], job, stack(arrays[2], SINK), stack(job, STATE))
     first, last, piece = pieces_of_task(job, i)
     for b in range(first, last):
         statistic = statistic_of(statistics, b)
         line[HIGH], line[SCALE], line[SHIFT] = coefficients(arrays[1], statistic, 1.0, 0.0)
         line[OF_G], line[OF_X], line[OF_1] = terms[b], terms[groups + b], terms[2 * groups + b]
-        group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer)
+        group_gradient(arrays, pair, walks, statistic, line, job, b, piece, (buffer, sink))
+    flush(arrays[2], sink)
 
 
 @kernel(_gradient_of_terms, arrays=5)

@@ -16,7 +16,6 @@ from .job import (
     M1,
     OPTIONS,
     SECOND_MOMENT,
-    STREAMING,
     UNCENTRED,
     X,
     Y,
@@ -30,7 +29,8 @@ from .job import (
     slot,
 )
 from .loads import add_part_to, load, load_part, put, store, store_part
-from .memory import before_line, deliver, given, is_double, is_staged, moved, nothing, stack, stage
+from .memory import given, is_double, is_staged, moved, nothing, stack, stage
+from .past import cuts_of, part_of, settle, target_of
 from .reductions import added_up
 from .sums import BLOCK, add_exactly
 from .tiles import columns_of
@@ -44,7 +44,7 @@ GROUPS = 16
 # what the weight multiplies.
 HIGH, SCALE, SHIFT, OF_G, OF_X, OF_1, BEYOND = range(7)
 LINE = 7
-SPACE, TWO_BLOCKS = LINE * GROUPS, 2 * BLOCK
+SPACE = LINE * GROUPS
 
 
 @routine
@@ -270,7 +270,7 @@ def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms, pa
     """dx = OF_G·g·weight + OF_X·x_hat + OF_1, for a weight per element, or of size 0."""
     high, scale, shift = known
     of_g, of_x, of_1 = terms
-    n = lanes(dx)
+    n = lanes(x)
     whole = in_vectors(size, n)
     if given(weight):
         for i in range(0, whole, n):
@@ -300,50 +300,56 @@ def _even_gradients(arrays, walks, weight, affine, line, job, b, piece, known):
     xs, gs, ys, _ = walks
     first, last, low, high = piece
     at, beside, to = place(xs, b, first) + low, place(gs, b, first) + low, place(ys, b, first) + low
-    own, constant, of_g = by_segment(job), (splat(dx, line[OF_X]), splat(dx, line[OF_1])), stack(dx, DOUBLES)
-    store(of_g, 0, narrow(dx, spread(line[OF_G] * (np.float64(weight[affine]) if given(weight) else 1.0))))
+    own, constant, of_g = by_segment(job), (splat(x, line[OF_X]), splat(x, line[OF_1])), stack(x, DOUBLES)
+    store(of_g, 0, narrow(x, spread(line[OF_G] * (np.float64(weight[affine]) if given(weight) else 1.0))))
     for m in range(0, last - first, DOUBLES):
         count = min(DOUBLES, last - first - m)
         if own:
-            store(of_g, 0, narrow(dx, spread(line[OF_G]) * columns_of(weight, affine + m, count, 1.0)))
+            store(of_g, 0, narrow(x, spread(line[OF_G]) * columns_of(weight, affine + m, count, 1.0)))
         for j in range(count):
             more_x, more_g, more_y = (m + j) * job[X + M1], (m + j) * job[BESIDE + M1], (m + j) * job[Y + M1]
-            terms = (splat(dx, of_g[j]), constant[0], constant[1])
+            terms = (splat(x, of_g[j]), constant[0], constant[1])
             i, k, n = beside + more_g, at + more_x, to + more_y
             _gradient_run(g, i, x, k, dx, n, high - low, nothing(weight), np.int64(0), known, terms, False)
 
 
+@step
+def _poured_gradient(g, g_at, x, at, dx, to, size, weight, affine, known, terms, sink):
+    """`_gradient_run` by way of a sink, if there is one: past the cache."""
+    cuts = cuts_of(dx, to, size, sink)
+    for part in range(3):
+        first, count = part_of(cuts, size, part)
+        if count > 0:
+            target, i, past = target_of(dx, to + first, sink, part)
+            own = affine + first
+            _gradient_run(g, g_at + first, x, at + first, target, i, count, weight, own, known, terms, past)
+            settle(dx, count, sink, part)
+
+
 @routine
-def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, buffer):
-    """dx of a piece of group b: segments first to last, elements low to high of each; buffer is space for two blocks."""
+def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, beside):
+    """dx of a piece of group b: segments first to last, elements low to high of each; beside: space for a block, a sink."""
     dy, x, dx = arrays
     first, last, low, high = piece
-    z, block, none = buffer, moved(buffer, BLOCK), np.int64(0)
+    buffer, sink = beside
     xs, gs, ys, ps = walks
     weight, own, along_run = pair_along(pair, job)[0], by_segment(job), job[AFFINE + ALONG]
-    known = (splat(dx, line[HIGH]), splat(dx, line[SCALE]), splat(dx, line[SHIFT]))
+    known = (splat(x, line[HIGH]), splat(x, line[SCALE]), splat(x, line[SHIFT]))
     w = 1.0 if along_run != 0 else shared_pair(pair[0], pair[1], place(ps, b, first))[0]
-    terms = (splat(dx, line[OF_G] * w), splat(dx, line[OF_X]), splat(dx, line[OF_1]))
-    activates, streams = job[OPTIONS + ACTIVATION] != NONE, job[OPTIONS + STREAMING] != 0
-    short = high - low <= BLOCK and not is_staged(dy, activates) and not is_staged(dx, streams)
-    if short and along_run == 0 and are_even(job):
-        plain = stage(dy, z, False), x, stage(dx, z, False)
-        affine = place(ps, b, first)
-        _even_gradients(plain, walks, pair[0], affine, line, job, b, piece, known)
+    terms = (splat(x, line[OF_G] * w), splat(x, line[OF_X]), splat(x, line[OF_1]))
+    staged = is_staged(dy, job[OPTIONS + ACTIVATION] != NONE)
+    if high - low <= BLOCK and not staged and not given(sink[0]) and along_run == 0 and are_even(job):
+        plain = stage(dy, buffer, staged), x, dx
+        _even_gradients(plain, walks, pair[0], place(ps, b, first), line, job, b, piece, known)
         return
     for m in range(first, last):
-        at, beside, to, affine = place(xs, b, m), place(gs, b, m), place(ys, b, m), place(ps, b, m)
+        at, gradient, to, affine = place(xs, b, m), place(gs, b, m), place(ys, b, m), place(ps, b, m)
         if own and m > first:
             w = shared_pair(pair[0], pair[1], affine)[0]
-            terms = (splat(dx, line[OF_G] * w), terms[1], terms[2])
+            terms = (splat(x, line[OF_G] * w), terms[1], terms[2])
         for i in range(low, high, BLOCK):
-            size = min(BLOCK, high - i)
-            along = affine + i * along_run
-            loose = streams and before_line(dx, to + i) != 0
-            g, target = stage(moved(dy, beside + i), z, activates), stage(moved(dx, to + i), block, loose)
-            if is_staged(dy, activates):
-                through_activation(dy, beside + i, x, at + i, size, statistic, pair, along, job, z)
-            past = streams and not is_staged(dx, loose)
-            _gradient_run(g, none, x, at + i, target, none, size, weight, along, known, terms, past)
-            if is_staged(dx, loose):
-                deliver(block, dx, to + i, size, streams)
+            size, along = min(BLOCK, high - i), affine + i * along_run
+            g, j = stage(dy, buffer, staged), 0 if staged else gradient + i
+            if staged:
+                through_activation(dy, gradient + i, x, at + i, size, statistic, pair, along, job, buffer)
+            _poured_gradient(g, j, x, at + i, dx, to + i, size, weight, along, known, terms, sink)

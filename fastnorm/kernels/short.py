@@ -3,10 +3,11 @@
 import numpy as np
 
 from .._jit import routine, step
-from .apply import pair_along, paired_run, shared_pair, standardize
-from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, STREAMING, place
+from .apply import pair_along, poured_run, shared_pair, standardize
+from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place
 from .loads import load, load_part, put, store, store_part
-from .memory import before_line, cast, given, moved, nothing, stack
+from .memory import cast, given, moved, nothing, stack
+from .past import before_line
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
@@ -110,10 +111,10 @@ def _one_vector(x, xs, y, ys, pair, affine, first, groups, size, known):
 
 
 @routine
-def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch):
+def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, sink):
     """y of some groups of a short run each, without activation; batch: lines of mean, tail, rstd."""
     each, own = pair_along(pair, job), (nothing(pair[0]), nothing(pair[1]))
-    streams = job[OPTIONS + STREAMING] != 0
+    streams = given(sink[0])
     weights, biases, known = stack(y, ROWS), stack(y, ROWS), stack(y, 3 * 16)
     if job[AFFINE + ALONG] == 0:
         own = weights, biases
@@ -130,4 +131,4 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch):
         return
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        paired_run(x, at, y, to, size, each, affine, _known(y, known, j), streams)
+        poured_run(x, at, y, to, size, each, affine, _known(y, known, j), sink)

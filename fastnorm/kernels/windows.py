@@ -7,9 +7,10 @@ the runs of all channels goes through a ring of as many lines as a window has ch
 import numpy as np
 
 from .._jit import routine, step
-from .job import BESIDE, COUNTS, LENGTH, OPTIONS, STREAMING, X, Y, kept, place, reduced, walk
+from .job import BESIDE, COUNTS, LENGTH, OPTIONS, STREAMING, WHOLE_LINES, X, Y, kept, place, reduced, walk
 from .loads import load, load_part, load_wide_part, store, store_part
-from .memory import cast, deliver, given, keep, moved, nothing, numbers_like, pointer
+from .memory import cast, given, keep, moved, nothing, numbers_like, pointer
+from .past import deliver
 from .phases import Phase, kernel, listed, run_one
 from .vecmath import inverse_power
 from .vectors import DOUBLES, fma, lanes, narrow, splat, spread
@@ -138,7 +139,7 @@ def line_forward(x, xs, y, ys, job, options, b, squares, powers):
     clear(moved(squares, before + channels), after)
     fill_powers(squares, one, channels, options, powers, nothing(powers))
     scale_run(x, at, channels, powers)
-    deliver(powers, y, place(ys, b, 0), channels, job[OPTIONS + STREAMING] != 0)
+    deliver(powers, y, place(ys, b, 0), channels, job[OPTIONS + STREAMING] == WHOLE_LINES)
 
 
 @routine
@@ -156,7 +157,7 @@ def ring_forward(x, xs, y, ys, job, options, b, low, width, squares, line, power
         if c >= 0:
             fill_powers(squares, line, width, options, powers, nothing(powers))
             scale_run(x, place(xs, b, c) + low, width, powers)
-            deliver(powers, y, place(ys, b, c) + low, width, job[OPTIONS + STREAMING] != 0)
+            deliver(powers, y, place(ys, b, c) + low, width, job[OPTIONS + STREAMING] == WHOLE_LINES)
 
 
 @routine
@@ -173,7 +174,7 @@ def line_backward(dy, dys, x, xs, dx, dxs, job, options, b, squares, powers, lin
     fill_products(dy, beside, x, at, channels, slopes, moved(products, after))
     clear(moved(products, after + channels), before)
     gradient_run(dy, beside, x, at, channels, options, products, one, powers)
-    deliver(powers, dx, place(dxs, b, 0), channels, job[OPTIONS + STREAMING] != 0)
+    deliver(powers, dx, place(dxs, b, 0), channels, job[OPTIONS + STREAMING] == WHOLE_LINES)
 
 
 @routine
@@ -202,7 +203,7 @@ def ring_backward(dy, dys, x, xs, dx, dxs, job, options, b, low, width, squares,
         if d >= 0:
             own, at, beside = moved(powers, d % waiting * line), place(xs, b, d) + low, place(dys, b, d) + low
             gradient_run(dy, beside, x, at, width, options, products, line, own)
-            deliver(own, dx, place(dxs, b, d) + low, width, job[OPTIONS + STREAMING] != 0)
+            deliver(own, dx, place(dxs, b, d) + low, width, job[OPTIONS + STREAMING] == WHOLE_LINES)
 
 
 # -- Phases ----------------------------------------------------------------------------------------------------------

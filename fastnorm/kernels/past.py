@@ -1,0 +1,171 @@
+"""Stores past the cache, which take whole lines of 64 bytes: what one run leaves of a line waits there for the next.
+
+A line of which a part is stored plainly and the rest past the cache is read from memory and written twice.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .._jit import routine, step
+from .job import OPTIONS, STREAMING
+from .loads import load, load_part, place_of, store, store_part, store_past, stored
+from .memory import given, moved, nothing, stored_like
+from .vectors import INT64, LINE, in_vectors, lanes
+
+# What a sink knows: how many numbers wait in it, and where in the result the next one belongs.
+_WAITING, _NEXT = range(2)
+# Space for numbers that wait: less than a vector, until they fill a line.
+SPACE, STATE = 64, 2
+
+
+@intrinsic
+def _store_line(typingctx, target, at, source, place):
+    """Copy what fills one line of 64 bytes to target[at], which is aligned, past the cache."""
+
+    def emit(context, builder, found, arguments):
+        numbers = ir.VectorType(context.get_value_type(source.dtype), LINE * 8 // target.dtype.bitwidth)
+        value = builder.load(place_of(builder, *arguments[2:], numbers))
+        value.align = 2
+        if source.dtype != target.dtype:
+            value = stored(builder, value, target.dtype)
+        store_past(builder, value, place_of(builder, *arguments[:2], value.type))
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64), emit
+
+
+@intrinsic
+def _per_line(typingctx, memory):
+    """How many numbers fill a line of 64 bytes."""
+    count = LINE * 8 // memory.dtype.bitwidth
+
+    def emit(context, builder, found, arguments):
+        return ir.Constant(INT64, count)
+
+    return types.int64(memory), emit
+
+
+@intrinsic
+def before_line(typingctx, memory, index):
+    """How many numbers lie between memory[index] and the next line of 64 bytes."""
+    size = memory.dtype.bitwidth // 8
+
+    def emit(context, builder, found, arguments):
+        address = builder.ptrtoint(builder.gep(arguments[0], [arguments[1]]), INT64)
+        gap = builder.and_(builder.neg(address), ir.Constant(INT64, LINE - 1))
+        return builder.udiv(gap, ir.Constant(INT64, size))
+
+    return types.int64(memory, types.int64), emit
+
+
+# -- A block ---------------------------------------------------------------------------------------------------------
+
+
+@routine
+def stream(block, y, to, size):
+    """y[to …] = the first `size` numbers of a block, past the cache; what fills no line is stored plainly."""
+    line = _per_line(y)
+    first = min(size, before_line(y, to))
+    if first > 0:
+        store_part(y, to, load_part(block, 0, first), first)
+    last = first + (size - first) // line * line
+    for i in range(first, last, line):
+        _store_line(y, to + i, block, i)
+    if last < size:
+        store_part(y, to + last, load_part(block, last, size - last), size - last)
+
+
+@routine
+def deliver(block, y, to, size, streaming):
+    """y[to …] = the first `size` numbers of a block, past the cache or into it."""
+    if streaming:
+        stream(block, y, to, size)
+        return
+    n = lanes(y)
+    whole = in_vectors(size, n)
+    for i in range(0, whole, n):
+        store(y, to + i, load(block, i))
+    if whole < size:
+        store_part(y, to + whole, load_part(block, whole, size - whole), size - whole)
+
+
+# -- One run after the other ------------------------------------------------------------------------------------------
+
+
+@step
+def new_sink(y, job, space, state):
+    """Where the runs of a task wait, (space, state), made of stacks of `SPACE` like y and `STATE` like the job.
+
+    The space is null where y is stored into the cache.
+    """
+    space = stored_like(space, y)
+    state[_WAITING], state[_NEXT] = 0, -1
+    return space if job[OPTIONS + STREAMING] != 0 else nothing(space), state
+
+
+@step
+def flush(y, sink):
+    """Store what waits, at the end of a task or before a run that begins elsewhere."""
+    space, state = sink
+    if given(space) and state[_WAITING] > 0:
+        stream(space, y, state[_NEXT] - state[_WAITING], state[_WAITING])
+        state[_WAITING] = 0
+
+
+@step
+def cuts_of(y, to, size, sink):
+    """Where a run is cut: behind what fills the line that has begun, and behind whole vectors from there on.
+
+    Without a sink there is nothing but the second of the three parts.
+    """
+    if not given(sink[0]):
+        return 0, size
+    if sink[1][_NEXT] != to:
+        flush(y, sink)
+        sink[1][_NEXT] = to
+    head = min(size, before_line(y, to))
+    return head, head + in_vectors(size - head, lanes(y))
+
+
+@step
+def part_of(cuts, size, part):
+    """(first, count) of one of the three parts of a run."""
+    first = 0 if part == 0 else cuts[part - 1]
+    return first, (size if part == 2 else cuts[part]) - first
+
+
+@step
+def target_of(y, at, sink, part):
+    """(memory, index, whether past the cache) of what is stored at y[at]: the first and the last part are to wait."""
+    if part == 1:
+        return y, at, given(sink[0])
+    return sink[0], sink[1][_WAITING], False
+
+
+@step
+def settle(y, count, sink, part):
+    """So many numbers have been stored of a part; what fills lines by now waits no longer."""
+    state = sink[1]
+    state[_NEXT] += count
+    if part != 1:
+        state[_WAITING] += count
+        if before_line(y, state[_NEXT]) == 0:
+            flush(y, sink)
+
+
+@routine
+def pour(block, y, to, size, sink):
+    """`deliver`, by way of a sink if there is one."""
+    if not given(sink[0]):
+        deliver(block, y, to, size, False)
+        return
+    cuts = cuts_of(y, to, size, sink)
+    for part in range(3):
+        first, count = part_of(cuts, size, part)
+        if part == 1:
+            stream(moved(block, first), y, to + first, count)
+        elif count > 0:
+            store_part(sink[0], sink[1][_WAITING], load_part(block, first, count), count)
+        if count > 0:
+            settle(y, count, sink, part)
