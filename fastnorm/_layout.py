@@ -26,6 +26,7 @@ from .kernels.job import (
     X,
     Y,
 )
+from .kernels.slabs import rows_together
 
 # Where an axis has the stride of the results.
 _RESULT = 2
@@ -247,7 +248,9 @@ def _job(
     job[OPTIONS : OPTIONS + len(options)] = options
     next_runs = reduced or kept
     in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
-    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], in_turn)
+    touch = len(reduced) == 1 and all(s == inner.length for s in reduced[0].strides[1:])
+    together = rows_together.py_func(inner.length) if touch and not inner.reduced else 1
+    job[OPTIONS + STREAMING] = past_cache(inner.length * together, options[STREAMING], in_turn)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):

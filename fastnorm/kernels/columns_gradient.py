@@ -21,7 +21,7 @@ from .job import (
     reduced,
     walks_of,
 )
-from .loads import add_part_to, add_to, load, load_part, part_vector, put, store_part, whole_vector
+from .loads import add_part_to, add_to, load, load_part, part_vector, put, put_part, whole_vector
 from .memory import given, is_double, is_staged, moved, stack, stage
 from .past import before_line, deliver
 from .reductions import added_up
@@ -201,7 +201,7 @@ def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, 
         if count == lanes(x):
             put(dx, to[r] + k, value, past)
         else:
-            store_part(dx, to[r] + k, value, count)
+            put_part(dx, to[r] + k, value, count, past)
 
 
 @step
@@ -255,7 +255,7 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
         if rest > 0:
             k = width - rest
             _gradient_columns(
-                g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector, False
+                g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector, past
             )
         if beside:
             for r in range(rows):

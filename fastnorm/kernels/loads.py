@@ -16,6 +16,7 @@ from .vectors import (
     as_many,
     constant,
     first_lanes,
+    indices,
     llvm,
     vector_of,
 )
@@ -185,6 +186,27 @@ def put(typingctx, memory, index, value, past):
 def store_part(typingctx, memory, index, value, count):
     """Write the first `count` numbers of a vector from memory[index] on."""
     return _storing(memory, value, False, types.int64)
+
+
+@intrinsic
+def put_part(typingctx, memory, index, value, count, past):
+    """The same, or `past` the cache, where memory[index] is the first number of a line of 64 bytes that they fill."""
+
+    def emit(context, builder, found, arguments):
+        target, at, number, many, is_past = arguments
+        number = stored(builder, number, memory.dtype)
+        size = _size(memory)
+        fills = builder.icmp_signed("==", many, ir.Constant(many.type, LINE // size))
+        with builder.if_else(builder.and_(is_past, fills)) as (yes, no):
+            with yes:
+                nothing = ir.Constant(number.type, ir.Undefined)
+                line = builder.shuffle_vector(number, nothing, indices(range(LINE // size)))
+                store_past(builder, line, place_of(builder, target, at, line.type))
+            with no:
+                _write(builder, target, at, number, size, many)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64, value, types.int64, types.boolean), emit
 
 
 @intrinsic

@@ -14,8 +14,8 @@ from .loads import (
     number,
     part_vector,
     put,
+    put_part,
     store,
-    store_part,
     whole_vector,
 )
 from .memory import cast, given, is_double, moved
@@ -267,7 +267,7 @@ def apply_row(x, at, y, to, width, lines, line, past):
     if rest > 0:
         k = whole
         high, scale, shift = known_columns(lines, line, k)
-        store_part(y, to + k, standardize(load_part(x, at + k, rest), high, scale, shift), rest)
+        put_part(y, to + k, standardize(load_part(x, at + k, rest), high, scale, shift), rest, past)
 
 
 @step
@@ -283,7 +283,9 @@ def apply_row_affine(x, at, y, to, width, lines, line, weight, bias, past):
     if rest > 0:
         k = whole
         high, scale, shift = known_columns(lines, line, k)
-        store_part(y, to + k, fma(standardize(load_part(x, at + k, rest), high, scale, shift), w, c), rest)
+        put_part(
+            y, to + k, fma(standardize(load_part(x, at + k, rest), high, scale, shift), w, c), rest, past
+        )
 
 
 @step
