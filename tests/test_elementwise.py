@@ -165,8 +165,8 @@ def test_stored_past_the_cache(norm, long, monkeypatch, rng):
     y, statistics = norm.forward(given)
     found = norm.backward(dy, given, statistics)
     monkeypatch.setattr(_results, "_ALIGNED", 0)
-    monkeypatch.setattr(_results, "_MUCH", 0)
-    monkeypatch.setattr(_results, "_MUCH_ONCE", 0)
+    for limit in ("_TWO_INPUTS", "_ONE", "_ONE_READ_ONCE"):
+        monkeypatch.setattr(_results, limit, 0)
     monkeypatch.setattr(_layout, "_LONG", long)
     for plan in (_layout.plan, _broadcast.plan):
         plan.cache_clear()

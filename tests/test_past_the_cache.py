@@ -17,7 +17,7 @@ def past(monkeypatch):
 
     def switch(what):
         monkeypatch.setattr(_results, "_ALIGNED", 0 if what else 1 << 40)
-        for limit in ("_MUCH", "_MUCH_ONCE"):
+        for limit in ("_TWO_INPUTS", "_ONE", "_ONE_READ_ONCE"):
             monkeypatch.setattr(_results, limit, 0 if what else 1 << 40)
         monkeypatch.setattr(_layout, "_LONG", 0 if what == "all" else 256)
         monkeypatch.setattr(_layout, "_SHORT", 0 if what == "in turn" else 1 << 40)

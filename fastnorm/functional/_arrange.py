@@ -50,7 +50,7 @@ def arrange(
     A result that is `reread`, for it holds a sum before it holds y, stays in the cache; `once` says that x is read once.
     """
     arrays = 1 + (beside is not None) + len(given)
-    past = 0 if reread else streaming(arrays * x.nbytes, x.itemsize, once)
+    past = 0 if reread else streaming(arrays, x.nbytes, x.itemsize, once)
     options = (options[0], options[1], past, *options[2:])
     if all(r is None for r in given) or separate([x] if beside is None else [x, beside], given):
         results = [np.empty_like(x) if r is None else r for r in given]

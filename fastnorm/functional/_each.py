@@ -75,7 +75,7 @@ class Each:
         `constant` statistics of a backward pass are not x's own.
         """
         self._norm, self._dtype = norm, arrays[0].array.dtype
-        past = streaming(sum(a.array.nbytes for a in arrays), self._dtype.itemsize)
+        past = streaming(len(arrays), arrays[0].array.nbytes, self._dtype.itemsize)
         options = int(norm.second_moment), activation, past, int(constant)
         counts, channels = samples.counts, samples.channels
         sizes = counts * channels

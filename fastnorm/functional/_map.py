@@ -137,7 +137,7 @@ def _new_call(
     if out is not None:
         arrays[len(inputs)] = out
     given = tuple(c.shape for c in coefficients)
-    past = streaming(len(arrays) * like.nbytes, like.itemsize, once=not again)
+    past = streaming(len(arrays), like.nbytes, like.itemsize, once=not again)
     strides = tuple(map(element_strides, arrays))
     over = summed if what.sums else None
     found = plan(x.shape, strides, len(inputs) - 1, given, over, past, again)

@@ -26,11 +26,12 @@ from ..kernels.vectors import LINE
 
 Array = NDArray[Any]
 
-# Where the arrays of a call have more bytes than the first, results may be stored past the cache: with x and y of 12 MiB
-# each layer norm took 1.1 ms into the cache in an hour when others used it as well, and 0.6 past it, of 9 MiB 0.43 and 0.44
-# when they did not; batch norm's gradients of 7 MiB 0.59 and 0.47. The second is for calls that read each array once, which
-# are slower past the cache as long as that holds them: batch norm inference of 12 MiB 0.47 and 0.58, of 18 0.65 and 0.79.
-_MUCH, _MUCH_ONCE = 20 << 20, 36 << 20
+# Where the arrays of a call have more bytes than this, results may be stored past the cache. It lies where neither way loses
+# twice what the other does, with the last cache (32 MiB) to oneself and with neighbours that use it too. With two inputs:
+# gradients of 8x64x56x56 took 0.44 past it and 0.39 into it alone, 0.45 and 0.61 in company. With one: batch norm of 8 MiB
+# 0.42 and 0.22, 0.38 and 0.40. With one that is read once: batch norm inference of 9 MiB 0.30 and 0.16, 0.38 and 0.46; of
+# 16 MiB 0.70 and 0.74, 0.86 and 1.31.
+_TWO_INPUTS, _ONE, _ONE_READ_ONCE = 16 << 20, 20 << 20, 24 << 20
 # Results that may go there begin on a line.
 _ALIGNED = 4 << 20
 # Smaller blocks are kept by malloc itself; larger ones are not kept, nor are more than so many bytes in all.
@@ -55,12 +56,13 @@ def maker(like: Array) -> Callable[[], Array]:
     return partial(np.empty_like, as_strided(np.empty(1, like.dtype), like.shape, like.strides))
 
 
-def streaming(nbytes: int, itemsize: int, once: bool = False) -> int:
-    """How many elements fill a line, where results of a call on so many bytes may be stored past the cache; 0 where not.
+def streaming(arrays: int, nbytes: int, itemsize: int, once: bool = False) -> int:
+    """How many elements fill a line, where results of a call may be stored past the cache; 0 where not.
 
-    `once` says that the call reads no array again.
+    The call is on so many arrays of so many bytes, one of them a result; `once` says that it reads no array again.
     """
-    return LINE // itemsize if nbytes > (_MUCH_ONCE if once else _MUCH) else 0
+    most = _TWO_INPUTS if arrays > 2 else _ONE_READ_ONCE if once else _ONE
+    return LINE // itemsize if arrays * nbytes > most else 0
 
 
 def new(x: Array, shape: tuple[int, ...] | None = None) -> Array:

@@ -7,7 +7,7 @@ from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
 from .loads import load, load_part, put, store, store_part
 from .memory import cast, given, is_staged, nothing, numbers_like, stage
-from .past import cuts_of, part_of, pour, settle, target_of
+from .past import cuts_of, part_of, parts, pour, settle, target_of
 from .phases import run_one
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
@@ -121,7 +121,8 @@ def paired_run(x, at, y, to, size, pair, affine, known, past):
 def poured_run(x, at, y, to, size, pair, affine, known, sink):
     """The same by way of a sink, if there is one: past the cache."""
     cuts = cuts_of(y, to, size, sink)
-    for part in range(3):
+    begin, end = parts(sink)
+    for part in range(begin, end):
         first, count = part_of(cuts, size, part)
         if count > 0:
             target, i, past = target_of(y, to + first, sink, part)
@@ -131,12 +132,11 @@ def poured_run(x, at, y, to, size, pair, affine, known, sink):
 
 @routine
 def _staged_run(x, at, y, to, size, pair, affine, known, code, beside):
-    """A run of at most a block by way of a buffer, as numbers that are stored otherwise than they are computed."""
+    """A run of at most a block by way of a buffer: with an activation."""
     buffer, sink = beside
     known = splat(buffer, known[0]), splat(buffer, known[1]), splat(buffer, known[2])
     paired_run(x, at, buffer, np.int64(0), size, pair, affine, known, False)
-    if code != NONE:
-        activate(buffer, np.int64(0), size, code)
+    activate(buffer, np.int64(0), size, code)
     pour(buffer, y, to, size, sink)
 
 
@@ -144,7 +144,7 @@ def _staged_run(x, at, y, to, size, pair, affine, known, code, beside):
 def apply_run(x, at, y, to, size, pair, affine, known, job, beside):
     """A run of y, with its activation; known is (high, scale, shift), beside a buffer and a sink."""
     code, sink = job[OPTIONS + ACTIVATION], beside[1]
-    staged = is_staged(y, code != NONE and given(sink[0]))
+    staged = code != NONE and is_staged(y, given(sink[0]))
     vectors = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)

@@ -14,12 +14,11 @@ from .job import (
     LENGTH,
     OPTIONS,
     PARAMETERS,
-    STREAMING,
     UNCENTRED,
-    WHOLE_LINES,
     X,
     Y,
     by_segment,
+    goes_past,
     kept,
     place,
     reduced,
@@ -29,7 +28,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, is_staged, keep, moved, numbers_like, pointer, stack, stage
-from .past import before_line, deliver
+from .past import SPACE, STATE, cuts_of, flush, new_sink, part_of, parts, pour, settle, target_of
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -66,33 +65,66 @@ from .vectors import lanes
 
 
 @step
-def _apply_band(x, y, walks, pair, job, b, first, count, wide, low, width, lines, line):
-    """Rows from `first` on, `count` of them of `wide` rows each."""
-    weight, bias = pair
-    xs, ys, pairs = walks
-    by_row = job[AFFINE + ALONG] == 0 and given(weight)
-    code, streaming, none = job[OPTIONS + ACTIVATION], job[OPTIONS + STREAMING] == WHOLE_LINES, np.int64(0)
-    for r in range(count):
-        m = first + r * wide
-        at, to = place(xs, b, m) + low, place(ys, b, m) + low
-        loose = streaming and (code != NONE or before_line(y, to) != 0)
-        target = stage(moved(y, to), moved(lines, 3 * line), loose)
-        past = streaming and not is_staged(y, loose)
-        if by_row:
-            w, c = shared_pair(weight, bias, place(pairs, b, m))
-            apply_row_affine(x, at, target, none, width, lines, line, w, c, past)
-        else:
-            apply_row(x, at, target, none, width, lines, line, past)
-        if code != NONE:
-            activate(target, none, width, code)
-        if is_staged(y, loose):
-            deliver(target, y, to, width, streaming)
+def _row(x, at, y, to, width, known, own, past):
+    """A row of y; known: lines and their length, own: whether the row has a pair of its own, and that."""
+    lines, line = known
+    by_row, weight, bias = own
+    if by_row:
+        apply_row_affine(x, at, y, to, width, lines, line, weight, bias, past)
+    else:
+        apply_row(x, at, y, to, width, lines, line, past)
+
+
+@step
+def _poured_row(x, at, y, to, width, known, own, sink):
+    """The same by way of a sink, if there is one: past the cache."""
+    cuts = cuts_of(y, to, width, sink)
+    begin, end = parts(sink)
+    for part in range(begin, end):
+        first, count = part_of(cuts, width, part)
+        if count > 0:
+            target, i, past = target_of(y, to + first, sink, part)
+            _row(x, at + first, target, i, count, (moved(known[0], first), known[1]), own, past)
+            settle(y, count, sink, part)
 
 
 @routine
-def apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line):
+def _staged_row(x, at, y, to, width, known, own, code, sink):
+    """The same by way of a buffer, behind three lines: with an activation."""
+    buffer, start = moved(known[0], 3 * known[1]), np.int64(0)
+    _row(x, at, buffer, start, width, known, own, False)
+    activate(buffer, start, width, code)
+    pour(buffer, y, to, width, sink)
+
+
+@step
+def _apply_band(x, y, walks, pair, job, band, low, width, known, sink):
+    """A band of rows of position b: from `first` on, `count` of them of `wide` rows each."""
+    b, first, count, wide = band
+    weight, bias = pair
+    xs, ys, pairs = walks
+    by_row = job[AFFINE + ALONG] == 0 and given(weight)
+    code = job[OPTIONS + ACTIVATION]
+    staged = code != NONE and is_staged(y, given(sink[0]))
+    for r in range(count):
+        m = first + r * wide
+        at, to = place(xs, b, m) + low, place(ys, b, m) + low
+        w, c = shared_pair(weight, bias, place(pairs, b, m)) if by_row else (1.0, 0.0)
+        own = by_row, w, c
+        if staged:
+            _staged_row(x, at, y, to, width, known, own, code, sink)
+            continue
+        _poured_row(x, at, y, to, width, known, own, sink)
+        if code != NONE:
+            activate(stage(y, known[0], staged), to, width, code)
+
+
+@routine
+def apply_rows(x, array, y, pair, job, span, low, width, lines, line):
     """Rows first to last of y, `width` columns from `low` on. lines: high, scale and shift, then space for a row."""
+    b, first, last = span
     walks = walk(job, array), walk(job, Y), walk(job, AFFINE)
+    sink = new_sink(y, goes_past(job, width), stack(y, SPACE), stack(job, STATE))
     wide = min(widening(job, array, width), widening(job, Y, width))
     if given(pair[0]) and by_segment(job):
         wide = 1
@@ -101,9 +133,12 @@ def apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line):
         repeated = stack(y, FOUR_WIDE)
         for i in range(3):
             repeat(moved(lines, i * line), width, wide, moved(repeated, i * WIDE))
-        _apply_band(x, y, walks, pair, job, b, first, whole, wide, low, width * wide, repeated, WIDE)
+        band = b, first, whole, wide
+        _apply_band(x, y, walks, pair, job, band, low, width * wide, (repeated, WIDE), sink)
         first += whole * wide
-    _apply_band(x, y, walks, pair, job, b, first, last - first, np.int64(1), low, width, lines, line)
+    band = b, first, last - first, np.int64(1)
+    _apply_band(x, y, walks, pair, job, band, low, width, (lines, line), sink)
+    flush(y, sink)
 
 
 @step
@@ -117,10 +152,9 @@ def rstd_of(state, job, eps, line, rstd):
 @step
 def apply_state(x, array, y, pair, job, span, low, width, state, rstd, lines, line):
     """y of rows first to last from mean and tail in `state`, and rstd."""
-    b, first, last = span
-    affine = start(job, AFFINE, b, 0) + low * job[AFFINE + ALONG]
+    affine = start(job, AFFINE, span[0], 0) + low * job[AFFINE + ALONG]
     fill_coefficients(y, state, rstd, width, pair_along(pair, job), affine, lines, line)
-    apply_rows(x, array, y, pair, job, b, first, last, low, width, lines, line)
+    apply_rows(x, array, y, pair, job, span, low, width, lines, line)
 
 
 @Phase
@@ -134,7 +168,7 @@ def _apply_given(i, arrays, numbers, job, eps):
     lines, line = stack(y, FOUR_WIDE), WIDE
     given_ones = mean, variance, job[OPTIONS + PARAMETERS]
     fill_given(y, given_ones, own, eps, pair_along(pair, job), at, width, lines, line)
-    apply_rows(x, X, y, pair, job, b, first, last, low, width, lines, line)
+    apply_rows(x, X, y, pair, job, (b, first, last), low, width, lines, line)
 
 
 @kernel(_apply_given, arrays=4)

@@ -11,19 +11,18 @@ from .job import (
     ALONG,
     BESIDE,
     OPTIONS,
-    STREAMING,
     UNCENTRED,
-    WHOLE_LINES,
     X,
     Y,
     by_segment,
+    goes_past,
     place,
     reduced,
     walks_of,
 )
 from .loads import add_part_to, add_to, load, load_part, part_vector, put, put_part, whole_vector
 from .memory import given, is_double, is_staged, moved, stack, stage
-from .past import before_line, deliver
+from .past import SPACE, STATE, before_line, flush, new_sink, pour
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -219,12 +218,17 @@ def _row_products(g, g_at, x, at, width, lines, line):
 
 
 @routine
-def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, low, width, lines, line):
-    """dx of `count` rows of `wide` rows each, and the gradients of a row's own pair."""
+def gradient_band(arrays, pair, walks, gradients, job, band, low, width, known, sink):
+    """dx of a band of rows, (b, first, how many, of how many rows each), and the gradients of a row's own pair.
+
+    known: lines of what dx is made of, and how long they are.
+    """
+    b, first, count, wide = band
+    lines, line = known
     _, x, dx = arrays
     dweight, dbias, _ = gradients
     n, rest = lanes(x), width % lanes(x)
-    streaming, by_row = job[OPTIONS + STREAMING] == WHOLE_LINES, by_segment(job) and given(dweight)
+    streaming, by_row = given(sink[0]), by_segment(job) and given(dweight)
     places, to = (stack(job, FEW), stack(job, FEW), stack(x, FEW)), stack(job, FEW)
     x_at, g_at, weights = places
     together = FEW if streaming else _TOGETHER
@@ -238,8 +242,8 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
             loose = loose or (streaming and before_line(dx, to[r]) != 0)
             if by_row:
                 affine = place(walks[3], b, start + r * wide)
-                known = moved(lines, (Z_HIGH if job[UNCENTRED] != 0 else HIGH) * line)
-                second, first_sum = _row_products(g, g_at[r], x, x_at[r], width, known, line)
+                own = moved(lines, (Z_HIGH if job[UNCENTRED] != 0 else HIGH) * line)
+                second, first_sum = _row_products(g, g_at[r], x, x_at[r], width, own, line)
                 dweight[affine] += second
                 dbias[affine] += first_sum
         if not given(dx):
@@ -260,22 +264,23 @@ def gradient_band(arrays, pair, walks, gradients, job, b, first, count, wide, lo
         if beside:
             for r in range(rows):
                 at = place(walks[2], b, start + r * wide) + low
-                deliver(moved(lines, to[r]), dx, at, width, streaming)
+                pour(moved(lines, to[r]), dx, at, width, sink)
 
 
 @routine
 def gradient_rows(arrays, pair, gradients, job, b, first, last, low, width, lines, line):
     """dx of rows first to last of a slab, and the gradients of their own affine pairs."""
-    walks = walks_of(job)
+    walks, dx = walks_of(job), arrays[2]
+    sink = new_sink(dx, goes_past(job, width), stack(dx, SPACE), stack(job, STATE))
     wide = rows_at_once(job, width, given(pair[0]) or given(gradients[0]))
     whole = (last - first) // wide if wide > 1 else 0
     if whole > 0:
         repeated = stack(arrays[1], _WIDE_LINES)
         for i in range(SUM):
             repeat(moved(lines, i * line), width, wide, moved(repeated, i * WIDE))
-        gradient_band(
-            arrays, pair, walks, gradients, job, b, first, whole, wide, low, width * wide, repeated, WIDE
-        )
+        band = b, first, whole, wide
+        gradient_band(arrays, pair, walks, gradients, job, band, low, width * wide, (repeated, WIDE), sink)
     first += whole * wide
-    one = np.int64(1)
-    gradient_band(arrays, pair, walks, gradients, job, b, first, last - first, one, low, width, lines, line)
+    band = b, first, last - first, np.int64(1)
+    gradient_band(arrays, pair, walks, gradients, job, band, low, width, (lines, line), sink)
+    flush(dx, sink)

@@ -86,6 +86,13 @@ def by_segment(job):
 
 
 @step
+def goes_past(job, width):
+    """Whether results go past the cache, of whose runs `width` elements are written one after the other."""
+    way = job[OPTIONS + STREAMING]
+    return way == WHOLE_LINES or (way == IN_TURN and width == job[COUNTS + LENGTH])
+
+
+@step
 def are_even(job):
     """Whether the runs of a group are evenly spaced in all arrays, and their pairs, where each has its own, neighbours."""
     return job[COUNTS + M0] == 1 and (not by_segment(job) or job[AFFINE + M1] == 1)

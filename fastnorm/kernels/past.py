@@ -8,7 +8,6 @@ from numba import types
 from numba.extending import intrinsic
 
 from .._jit import routine, step
-from .job import OPTIONS, STREAMING
 from .loads import load, load_part, place_of, store, store_part, store_past, stored
 from .memory import given, moved, nothing, stored_like
 from .vectors import INT64, LINE, in_vectors, lanes
@@ -94,14 +93,14 @@ def deliver(block, y, to, size, streaming):
 
 
 @step
-def new_sink(y, job, space, state):
+def new_sink(y, past, space, state):
     """Where the runs of a task wait, (space, state), made of stacks of `SPACE` like y and `STATE` like the job.
 
-    The space is null where y is stored into the cache.
+    The space is null where y is not stored `past` the cache.
     """
     space = stored_like(space, y)
     state[_WAITING], state[_NEXT] = 0, -1
-    return space if job[OPTIONS + STREAMING] != 0 else nothing(space), state
+    return space if past else nothing(space), state
 
 
 @step
@@ -129,6 +128,12 @@ def cuts_of(y, to, size, sink):
 
 
 @step
+def parts(sink):
+    """Which of the three parts a run has, first to last."""
+    return (0, 3) if given(sink[0]) else (1, 2)
+
+
+@step
 def part_of(cuts, size, part):
     """(first, count) of one of the three parts of a run."""
     first = 0 if part == 0 else cuts[part - 1]
@@ -146,7 +151,9 @@ def target_of(y, at, sink, part):
 @step
 def settle(y, count, sink, part):
     """So many numbers have been stored of a part; what fills lines by now waits no longer."""
-    state = sink[1]
+    space, state = sink
+    if not given(space):
+        return
     state[_NEXT] += count
     if part != 1:
         state[_WAITING] += count

@@ -28,6 +28,7 @@ from .job import (
     M1,
     OPTIONS,
     PARAMETERS,
+    STREAMING,
     UNCENTRED,
     X,
     Y,
@@ -148,7 +149,10 @@ def _apply_known(i, arrays, numbers, job, eps):
     known, line = numbers_like(arrays[4], x), padded(x, _pairs(job))
     none = (nothing(known), nothing(known))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    buffer, sink = stack(y, BLOCK), new_sink(y, job, stack(y, SPACE), stack(job, STATE))
+    buffer, sink = (
+        stack(y, BLOCK),
+        new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE)),
+    )
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
     plain, direct = is_plain(y, size, job), stage(y, buffer, False)
@@ -236,7 +240,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     count = segments * length
     whole = (np.int64(0), segments, np.int64(0), length)
     per_batch = max(1, min(_GROUPS, _BATCH // count))
-    beside = stack(y, BLOCK), new_sink(y, job, stack(y, SPACE), stack(job, STATE))
+    beside = stack(y, BLOCK), new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE))
     batch = stack(statistics, _SPACE)
     partial = stack(statistics, PARTIAL)
     for k in range(_SPACE):
@@ -308,7 +312,7 @@ def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all groups, of several tasks each, are known."""
     source, array = source_of(arrays)
     y, pair = arrays[3], pair_of(arrays, 4)
-    beside = stack(y, BLOCK), new_sink(y, job, stack(y, SPACE), stack(job, STATE))
+    beside = stack(y, BLOCK), new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE))
     xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
     b, _, piece = pieces_of_task(job, i)
     line = moved(numbers[2], 4 * b)
