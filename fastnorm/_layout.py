@@ -249,7 +249,7 @@ def _job(
     next_runs = reduced or kept
     in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
     touch = len(reduced) == 1 and all(s == inner.length for s in reduced[0].strides[1:])
-    together = rows_together.py_func(inner.length) if touch and not inner.reduced else 1
+    together = rows_together(inner.length) if touch and not inner.reduced else 1
     job[OPTIONS + STREAMING] = past_cache(inner.length * together, options[STREAMING], in_turn)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):

@@ -50,7 +50,6 @@ _IN_LINES = 32
 LINES = 3
 
 
-@step
 def rows_together(length):
     """How many successive rows of so many elements are one wide row, where rows touch: whole vectors, or lines, if they can.
 
@@ -63,12 +62,15 @@ def rows_together(length):
     return max(1, WIDE // length)
 
 
+_rows_together = step(rows_together)
+
+
 @step
 def widening(job, array, width):
     """The same of an array, of whose rows `width` elements are walked."""
     length = job[COUNTS + LENGTH]
     if width == length and job[COUNTS + M0] == 1 and job[array + M1] == length:
-        return rows_together(length)
+        return _rows_together(length)
     return 1
 
 
