@@ -50,7 +50,7 @@ _IN_LINES = 32
 LINES = 3
 
 
-def rows_together(length):
+def rows_together(length: int) -> int:
     """How many successive rows of so many elements are one wide row, where rows touch: whole vectors, or lines, if they can.
 
     Others share lines, and are not stored past the cache: 333333 rows of 24 took half as long again as of 32.
