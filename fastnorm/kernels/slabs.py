@@ -58,8 +58,8 @@ def rows_together(length: int) -> int:
     for unit in (32, 16):
         step = unit // min(unit, length & -length)
         if step * length <= WIDE:
-            return WIDE // length // step * step
-    return max(1, WIDE // length)
+            return int(WIDE) // length // step * step
+    return max(1, int(WIDE) // length)
 
 
 _rows_together = step(rows_together)
