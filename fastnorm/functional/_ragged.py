@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._layout import element_strides, walkable
 from .._threads import Map, team
+from ..kernels.copies import clear_blocks, copy_blocks
 from ._arrange import separate
 from ._each import Laid
 from ._results import new
@@ -21,6 +22,8 @@ Array = NDArray[Any]
 
 # Copies of fewer bytes are made by one thread.
 _SERIAL_BYTES = 4 << 20
+# Into so many parts others are cut.
+_PARTS = 16
 
 
 class Target(NamedTuple):
@@ -61,6 +64,10 @@ class Ragged(ABC):
     def pack(self, x: Array) -> Array:
         """A copy of the positions of all samples, one after the other: (positions, C), or (C, positions)."""
         packed = self._room(x)
+        found = self._lies(x)
+        if found is not None:
+            self._copy(self._packed(packed), found)
+            return packed
         view = self._canonical(x)
         with self._team(packed) as each:
             each(lambda one: np.copyto(one[1], self._own(view, one[0])), self._parts(packed))
@@ -88,11 +95,38 @@ class Ragged(ABC):
 
     def _unpack(self, packed: Array, result: Array) -> None:
         """Write them to an array like x, and leave the others."""
+        found = self._lies(result)
+        if found is not None:
+            self._copy(found, self._packed(packed))
+            return
         view = self._canonical(result)
         with self._team(packed) as each:
             each(lambda one: self._write(view, *one), self._parts(packed))
         if not np.may_share_memory(view, result):
             self._put_back(view, result)
+
+    def _copy(self, to: Laid, source: Laid) -> None:
+        """Copy the positions of all samples."""
+        touch = to.strides[0] == source.strides[0] == self.channels
+        places = (self._blocks(laid, 0, self.counts, touch) for laid in (to, source))
+        blocks = np.concatenate(list(places), 1)
+        with self._team(source.array) as each:
+            each(copy_blocks, np.array_split(blocks, min(len(blocks), _PARTS)))
+
+    def _blocks(self, laid: Laid, first: Array | int, counts: Array, touch: bool) -> Array:
+        """So many positions of each sample from the first on, as blocks; do positions and their channels `touch`?"""
+        (position, channel), size = laid.strides, laid.array.itemsize
+        blocks = np.empty((len(counts), 4), np.int64)
+        start: Array = laid.starts + first * position
+        blocks[:, 0] = laid.array.__array_interface__["data"][0] + start * size
+        if not self.channels_last:
+            step = self.counts if channel is None else channel
+            blocks[:, 1], blocks[:, 2], blocks[:, 3] = self.channels, counts * size, step * size
+        elif touch:
+            blocks[:, 1], blocks[:, 2], blocks[:, 3] = 1, counts * (self.channels * size), 0
+        else:
+            blocks[:, 1], blocks[:, 2], blocks[:, 3] = counts, self.channels * size, position * size
+        return blocks
 
     def _team(self, packed: Array) -> AbstractContextManager[Map]:
         """The threads to copy a pack with: to begin another takes 0.1 ms."""
@@ -129,7 +163,12 @@ class Ragged(ABC):
         return self._completed(target.result, target.pack, keep_padding)
 
     def _in_place(self, x: Array) -> Laid | None:
-        if (self._joined and not self.channels_last) or not self._in_runs or not walkable(x):
+        """Where the samples lie in x, if kernels can walk them there."""
+        return None if self._joined and not self.channels_last else self._lies(x)
+
+    def _lies(self, x: Array) -> Laid | None:
+        """Where they lie, each in one run or in one for each channel."""
+        if not self._in_runs or not walkable(x):
             return None
         view = self._canonical(x)
         if not np.may_share_memory(view, x):
@@ -276,15 +315,13 @@ class Padded(Ragged):
     def _clear_padding(self, x: Array) -> None:
         if self.total * self.channels == x.size:
             return
-        ordered = self._ordered(x)
-        if not self._in_runs or len(self._spatial) != 1:
+        found = self._lies(x)
+        if found is None:
             np.copyto(x, np.zeros((), x.dtype), where=self._padding())
             return
-        positions = ordered if self.channels_last else ordered.swapaxes(1, 2)
-        ends = np.where(self.counts > 0, self._begins + self.counts, 0)
-        for own, begin, end in zip(positions, self._begins, ends, strict=True):
-            own[:begin] = 0
-            own[end:] = 0
+        touch, behind = found.strides[0] == self.channels, self._valid.positions - self._begins - self.counts
+        before = self._blocks(found, -self._begins, self._begins, touch)
+        clear_blocks(np.concatenate([before, self._blocks(found, self.counts, behind, touch)]))
 
 
 class Sequences(Ragged):

@@ -7,7 +7,7 @@ from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
 from .loads import load, load_part, put, store, store_part
 from .memory import cast, given, is_staged, nothing, numbers_like, stage
-from .past import cuts_of, part_of, parts, pour, settle, target_of
+from .past import cuts_of, part_of, parts_of, pour, settle, target_of
 from .phases import run_one
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
@@ -64,6 +64,8 @@ def plain_run(x, at, y, to, size, high, scale, shift, past):
     whole = in_vectors(size, n)
     rest = size - whole
     if rest > 0 and whole > 0 and not past:
+        # The last vector overlaps the one before, and is read first, for y may be x; masked, 8192 segments of 196 took a
+        # tenth longer.
         end = size - n
         last = load(x, at + end)
         for i in range(0, whole, n):
@@ -121,7 +123,7 @@ def paired_run(x, at, y, to, size, pair, affine, known, past):
 def poured_run(x, at, y, to, size, pair, affine, known, sink):
     """The same by way of a sink, if there is one: past the cache."""
     cuts = cuts_of(y, to, size, sink)
-    begin, end = parts(sink)
+    begin, end = parts_of(sink)
     for part in range(begin, end):
         first, count = part_of(cuts, size, part)
         if count > 0:

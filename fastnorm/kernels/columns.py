@@ -28,7 +28,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, is_staged, keep, moved, numbers_like, pointer, stack, stage
-from .past import SPACE, STATE, cuts_of, flush, new_sink, part_of, parts, pour, settle, target_of
+from .past import SPACE, STATE, cuts_of, flush, new_sink, part_of, parts_of, pour, settle, target_of
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -79,7 +79,7 @@ def _row(x, at, y, to, width, known, own, past):
 def _poured_row(x, at, y, to, width, known, own, sink):
     """The same by way of a sink, if there is one: past the cache."""
     cuts = cuts_of(y, to, width, sink)
-    begin, end = parts(sink)
+    begin, end = parts_of(sink)
     for part in range(begin, end):
         first, count = part_of(cuts, width, part)
         if count > 0:

@@ -128,7 +128,7 @@ def cuts_of(y, to, size, sink):
 
 
 @step
-def parts(sink):
+def parts_of(sink):
     """Which of the three parts a run has, first to last."""
     return (0, 3) if given(sink[0]) else (1, 2)
 

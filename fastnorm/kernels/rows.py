@@ -47,7 +47,7 @@ from .memory import given, keep, moved, nothing, numbers_like, pointer, stack, s
 from .past import SPACE, STATE, flush, new_sink
 from .phases import Phase, kernel, listed, run_all, run_one, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
-from .short import short_results, short_sums
+from .short import known_of, short_results, short_sums
 from .slabs import clear
 from .sums import BLOCK, is_short, statistic_from, statistic_of_sums
 from .tiles import fill_given, padded, store_coefficients
@@ -89,13 +89,9 @@ def _apply_short(x, xs, y, ys, pair, affine, job, b, piece, statistic, known):
             found = spread(mean), spread(tail), spread(rstd)
             store_coefficients(y, found[0], found[1], found[2], pair, affine + m, count, lines, _GROUPS)
         for j in range(count):
-            high_part, scale, shift = (
-                splat(y, lines[j]),
-                splat(y, lines[_GROUPS + j]),
-                splat(y, lines[2 * _GROUPS + j]),
-            )
+            terms = known_of(y, lines, j)
             more_x, more_y = (m + j) * job[X + M1], (m + j) * job[Y + M1]
-            plain_run(x, at + more_x, y, to + more_y, high - low, high_part, scale, shift, False)
+            plain_run(x, at + more_x, y, to + more_y, high - low, terms[0], terms[1], terms[2], False)
 
 
 @step
@@ -149,13 +145,10 @@ def _apply_known(i, arrays, numbers, job, eps):
     known, line = numbers_like(arrays[4], x), padded(x, _pairs(job))
     none = (nothing(known), nothing(known))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    buffer, sink = (
-        stack(y, BLOCK),
-        new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE)),
-    )
+    beside = stack(y, BLOCK), new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE))
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
-    plain, direct = is_plain(y, size, job), stage(y, buffer, False)
+    plain, direct = is_plain(y, size, job), stage(y, beside[0], False)
     for group in range(first, last):
         own = place(pairs, group, 0)
         found = known[own], known[line + own], known[2 * line + own]
@@ -165,8 +158,8 @@ def _apply_known(i, arrays, numbers, job, eps):
             if plain:
                 plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
             else:
-                apply_run(x, at, y, to, size, none, np.int64(0), found, job, (buffer, sink))
-    flush(y, sink)
+                apply_run(x, at, y, to, size, none, np.int64(0), found, job, beside)
+    flush(y, beside[1])
 
 
 @kernel(_fill_known, _apply_known, arrays=4)
@@ -178,11 +171,9 @@ def apply(threads, arrays, numbers, job, eps):
     """
     pairs = _pairs(job)
     space = np.empty(3 * padded(arrays[0], pairs))
-    more, parts = (
-        table((arrays[0], arrays[1], arrays[2], arrays[3], pointer(space))),
-        (pairs + _FILL - 1) // _FILL,
-    )
-    run_one(0, parts, more, numbers, job, eps, min(parts, threads), False)
+    more = table((arrays[0], arrays[1], arrays[2], arrays[3], pointer(space)))
+    tasks = (pairs + _FILL - 1) // _FILL
+    run_one(0, tasks, more, numbers, job, eps, min(tasks, threads), False)
     run_given(1, apply_tasks(job), more, numbers, job, eps, threads)
     keep(space)
 

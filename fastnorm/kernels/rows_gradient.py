@@ -30,7 +30,7 @@ from .job import (
 )
 from .loads import add_part_to, load, load_part, put, store, store_part
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import cuts_of, part_of, parts, settle, target_of
+from .past import cuts_of, part_of, parts_of, settle, target_of
 from .reductions import added_up
 from .sums import BLOCK, add_exactly
 from .tiles import columns_of
@@ -317,7 +317,7 @@ def _even_gradients(arrays, walks, weight, affine, line, job, b, piece, known):
 def _poured_gradient(g, g_at, x, at, dx, to, size, weight, affine, known, terms, sink):
     """`_gradient_run` by way of a sink, if there is one: past the cache."""
     cuts = cuts_of(dx, to, size, sink)
-    begin, end = parts(sink)
+    begin, end = parts_of(sink)
     for part in range(begin, end):
         first, count = part_of(cuts, size, part)
         if count > 0:

@@ -67,8 +67,8 @@ def _two_pairs(y, pair, at):
 
 
 @step
-def _known(y, known, j):
-    """High, scale and shift of row j of a batch."""
+def known_of(y, known, j):
+    """High, scale and shift of the j-th of a batch, from a line of each."""
     return splat(y, known[j]), splat(y, known[ROWS + j]), splat(y, known[2 * ROWS + j])
 
 
@@ -92,7 +92,7 @@ def _few_vectors(x, xs, y, ys, pair, affine, first, groups, size, known, streams
     more, others = _two_pairs(y, pair, affine + upper)
     for j in range(groups):
         at, to = place(xs, first + j, 0), place(ys, first + j, 0)
-        found, past = _known(y, known, j), streams and before_line(y, to) == 0
+        found, past = known_of(y, known, j), streams and before_line(y, to) == 0
         _two_vectors(x, at, y, to, weights, biases, found, past)
         if upper > 0:
             _two_vectors(x, at + upper, y, to + upper, more, others, found, past)
@@ -105,7 +105,7 @@ def _one_vector(x, xs, y, ys, pair, affine, first, groups, size, known):
     w = load_part(weight, affine, size) if given(weight) else splat(y, 1.0)
     c = load_part(bias, affine, size) if given(bias) else splat(y, -0.0)
     for j in range(groups):
-        high, scale, shift = _known(y, known, j)
+        high, scale, shift = known_of(y, known, j)
         x_hat = standardize(load_part(x, place(xs, first + j, 0), size), high, scale, shift)
         store_part(y, place(ys, first + j, 0), fma(x_hat, w, c), size)
 
@@ -115,7 +115,7 @@ def _poured_results(x, xs, y, ys, pair, pairs, first, groups, size, known, sink)
     """y of some groups, past the cache. (As an arm of the loop below, it took that 2 of 25 ns a row of 49.)"""
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        poured_run(x, at, y, to, size, pair, affine, _known(y, known, j), sink)
+        poured_run(x, at, y, to, size, pair, affine, known_of(y, known, j), sink)
 
 
 @routine
@@ -142,4 +142,4 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
         return
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        paired_run(x, at, y, to, size, each, affine, _known(y, known, j), False)
+        paired_run(x, at, y, to, size, each, affine, known_of(y, known, j), False)

@@ -32,8 +32,9 @@ from .tiles import (
     unsound,
 )
 
-# The most rows and elements of a chunk, the fixed unit of merging and of parallel work, but where these would be too many.
-_CHUNK, _OF_CHUNK = 1024, 131072
+# The most rows and elements of a chunk, the fixed unit of merging and of parallel work, but where these would be too many;
+# elements that narrow rows have at the least: 50176 rows of 3 spent half of the time between chunks of 1024 rows.
+_CHUNK, _OF_CHUNK, _OF_NARROW = 1024, 131072, 16384
 # Elements of a slab that stay in the L2 cache of a core; of one that no second core is asked for; enough for all.
 _LOCAL, _SMALL, _MANY = 262144, 32768, 16
 # Elements of a wide row: narrow ones that touch are walked several at once, in long loops. Space for some is a literal;
@@ -85,7 +86,8 @@ def _share(job):
 def rows_per_chunk(job):
     """Rows of a chunk: so many that the moments of a slab's chunks stay near 100 KiB; one, two, four, or eight chunks …."""
     rows, most = reduced(job), max(4, 4096 // (job[COUNTS + LENGTH] + 31))
-    size = max(min(_CHUNK, _OF_CHUNK // width_of(job)), (rows + most - 1) // most)
+    width = width_of(job)
+    size = max(min(_CHUNK, _OF_CHUNK // width), _OF_NARROW // width, (rows + most - 1) // most)
     if rows <= size:
         return size
     chunks = 2 if rows <= 2 * size else ((rows + size - 1) // size + 3) // 4 * 4

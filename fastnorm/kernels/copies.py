@@ -1,0 +1,55 @@
+"""Copies of blocks between places that are told by their addresses, and zeros in them."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .._jit import arithmetic
+
+_BYTE, _BIT = ir.IntType(8), ir.IntType(1)
+
+
+@intrinsic
+def _copy(typingctx, to, source, size):
+    """Copy so many bytes from one address to another; they do not overlap."""
+
+    def emit(context, builder, found, arguments):
+        places = [builder.inttoptr(value, _BYTE.as_pointer()) for value in arguments[:2]]
+        cgutils.raw_memcpy(builder, *places, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def _clear(typingctx, to, size):
+    """Write so many zeros."""
+
+    def emit(context, builder, found, arguments):
+        place = builder.inttoptr(arguments[0], _BYTE.as_pointer())
+        cgutils.memset(builder, place, arguments[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@arithmetic
+def copy_blocks(blocks):
+    """Blocks of (address, rows, bytes of a row, from row to row) to copy to, and of the same with as many to copy from.
+
+    blocks: (n, 8) of int64. NumPy takes 3 to 5 µs for each.
+    """
+    for i in range(len(blocks)):
+        to, rows, size, step, source, _, _, source_step = blocks[i]
+        for r in range(rows):
+            _copy(to + r * step, source + r * source_step, size)
+
+
+@arithmetic
+def clear_blocks(blocks):
+    """Zeros in blocks of (address, rows, bytes of a row, from row to row)."""
+    for i in range(len(blocks)):
+        to, rows, size, step = blocks[i]
+        for r in range(rows):
+            _clear(to + r * step, size)
