@@ -5,8 +5,8 @@ import pytest
 
 from fastnorm import reference
 
-from .checks import ACTIVATIONS, DTYPES, assert_gradients, assert_like
-from .norms import BY_LAYOUT, NORMS, affine, one_of_each, widen
+from .checks import ACTIVATIONS, DTYPES, assert_exact, assert_gradients, assert_like
+from .norms import BY_LAYOUT, NORMS, Norm, affine, one_of_each, widen
 from .oracle import GRADIENT_ROUNDINGS, ZOO, gradient_roundings, stride_zero
 
 BATCH = [norm for norm in BY_LAYOUT if norm.name == "batch_norm"]
@@ -28,6 +28,24 @@ def test_equal_the_definition(norm, dtype, parameters, rng):
     assert_like(gradients.dx, x)
     assert gradients.dweight.dtype == gradients.dbias.dtype == dtype
     assert np.array_equal(x, before[0]) and np.array_equal(dy, before[1])
+
+
+# Sixteen segments, ± 1, have their coefficients found together; less than a vector, ± 1, some and a rest. (A group of two
+# elements has gradients that cancel.)
+@pytest.mark.parametrize("length", [3, 31, 33, 49, 196])
+@pytest.mark.parametrize("segments", [1, 2, 15, 16, 17, 33])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_segments_of_a_group(dtype, segments, length, rng):
+    """Each with a pair of its own: next to each other, every other one of an array, and cut from longer ones."""
+    norm = Norm("group_norm", (3, 2 * segments, 1, length), layout="NCHW", num_groups=2)
+    wide = (1 + rng.standard_normal((2, 3, 4 * segments, 3, length + 2))).astype(dtype)
+    x, dy = wide[:, :, ::2, :1, :length]
+    weight, bias = affine(norm, x.shape, rng, dtype)
+    exact = norm.exact(x, weight, bias)[0], norm.exact_backward(dy, x, weight, bias)
+    for own_x, own_dy in ((x, dy), (x.copy(), dy.copy()), (x.copy(), dy)):
+        y, *statistics = norm(own_x, weight, bias)
+        assert_exact(y, exact[0], dtype)
+        assert_gradients(norm.backward(own_dy, own_x, statistics, weight, bias), exact[1], dtype)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -81,6 +81,8 @@ SHAPES = {
     "below 4096": (17, 4095),
     "4096": (16, 4096),
     "above 4096": (15, 4097),
+    "a chunk of three columns": (3, 5461),
+    "above it": (3, 5462),
     "many columns of few": (4097, 5),
     "one long": (1, 300_000),
 }
