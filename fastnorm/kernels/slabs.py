@@ -40,7 +40,7 @@ _LOCAL, _SMALL, _MANY = 262144, 32768, 16
 # Elements of a wide row: narrow ones that touch are walked several at once, in long loops. Space for some is a literal;
 # as a length of line, which may be another, it is none: a function that takes it would be compiled once for either.
 WIDE = np.int64(512)
-THREE_WIDE, FOUR_WIDE = 3 * 512, 4 * 512
+_ONE_WIDE, THREE_WIDE, FOUR_WIDE = 512, 3 * 512, 4 * 512
 # Columns of a task, where there are many; elements of a task at the most and at the least, and tasks for all cores between.
 _WIDTH = 512
 _TASK, _LEAST, _TASKS = 65536, 32768, 8
@@ -175,12 +175,16 @@ def _chunk_sums(x, where, walk, job, array, span, low, width, lines, state, line
             count = min(TILE, whole - row)
             rows_of(where, walk, b, first + row * wide, count, wide, low)
             tile_sums(x, where, count, width * wide, about, WIDE, parts)
+        left = stack(state, _ONE_WIDE)  # what Σ d rounds away
+        clear(left, width)
         for i in range(wide):
             for k in range(width):
                 at, second, rest = i * width + k, line + k, 2 * line + k
-                state[k] += parts[at]
+                state[k], left[k] = add_exactly(state[k], left[k], parts[at])
                 state[second], state[rest] = add_exactly(state[second], state[rest], parts[WIDE + at])
                 state[rest] += parts[2 * WIDE + at]
+        for k in range(width):
+            state[k] += left[k] if left[k] == left[k] else 0.0  # the rest of an infinity is NaN
     for row in range(whole * wide, rows, TILE):
         count = min(TILE, rows - row)
         rows_of(where, walk, b, first + row, count, 1, low)
