@@ -27,10 +27,10 @@ from ..kernels.vectors import LINE
 Array = NDArray[Any]
 
 # Where the arrays of a call have more bytes than this, results may be stored past the cache. It lies where neither way loses
-# twice what the other does, with the last cache (32 MiB) to oneself and with neighbours that use it too. With two inputs:
-# gradients of 8x64x56x56 took 0.44 past it and 0.39 into it alone, 0.45 and 0.61 in company. With one: batch norm of 8 MiB
-# 0.42 and 0.22, 0.38 and 0.40. With one that is read once: batch norm inference of 9 MiB 0.30 and 0.16, 0.38 and 0.46; of
-# 16 MiB 0.70 and 0.74, 0.86 and 1.31.
+# twice what the other does, with the last cache (32 MiB) to oneself and with neighbours that use it too.
+# Medians in ms, past it and into it, with two inputs: gradients of 8x64x56x56 0.39 and 0.45 alone, 0.45 and 0.61 in company.
+# With one: batch norm of 10 MiB 0.46 and 0.30, another time 0.36 and 0.41. With one that is read once: batch norm inference
+# of 9 MiB 0.30 and 0.16, in company 0.38 and 0.46; of 18 MiB 0.79 and 0.65, of 16 in company 0.86 and 1.31.
 _TWO_INPUTS, _ONE, _ONE_READ_ONCE = 16 << 20, 20 << 20, 24 << 20
 # Results that may go there begin on a line.
 _ALIGNED = 4 << 20
