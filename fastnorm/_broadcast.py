@@ -118,7 +118,7 @@ def plan(
     job = np.zeros(FIRST + COLUMNS * len(inner.strides), np.int64)
     job[COUNTS : COUNTS + 4] = 1
     job[COUNTS + LENGTH] = inner.length
-    job[OPTIONS + STREAMING], job[OPTIONS + AGAIN] = past_cache(inner.length, per_line, False), again
+    job[OPTIONS + STREAMING], job[OPTIONS + AGAIN] = past_cache(inner.length, per_line, 0), again
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
             job[COUNTS + column] = axis.length

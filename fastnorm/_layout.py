@@ -250,7 +250,7 @@ def _job(
     in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
     touch = len(reduced) == 1 and all(s == inner.length for s in reduced[0].strides[1:])
     together = rows_together(inner.length) if touch and not inner.reduced else 1
-    job[OPTIONS + STREAMING] = past_cache(inner.length * together, options[STREAMING], in_turn)
+    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], together if in_turn else 0)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
@@ -262,18 +262,18 @@ def _job(
     return job
 
 
-def past_cache(length: int, per_line: int, in_turn: bool) -> int:
+def past_cache(length: int, per_line: int, in_turn: int) -> int:
     """How results in runs of a length are stored past the cache, in lines of so many elements; 0 is never, as in lines of 0.
 
-    Where runs share lines, those that lie in memory as they are written, `in_turn`, wait for each other; others must be so
-    long that two lines do not count. 220000 rows of 100 took 16.7 ms where each stored its parts of lines, 8 to 11 into the
-    cache.
+    Where runs share lines, those that lie in memory as they are written, so many `in_turn` at once, wait for each other;
+    others must be so long that two lines do not count. 220000 rows of 100 took 16.7 ms where each stored its parts of lines,
+    8 to 11 into the cache.
     """
     if per_line == 0:
         return 0
     if length % per_line == 0 or length > _LONG * per_line:
         return WHOLE_LINES
-    return IN_TURN if in_turn and length >= _SHORT * per_line else 0
+    return IN_TURN if in_turn and length * in_turn >= _SHORT * per_line else 0
 
 
 def _lines(strides: tuple[Ints, ...]) -> list[int]:

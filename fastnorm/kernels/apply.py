@@ -7,7 +7,7 @@ from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
 from .loads import load, load_part, put, store, store_part
 from .memory import cast, given, is_staged, nothing, numbers_like, stage
-from .past import cuts_of, part_of, parts_of, pour, settle, target_of
+from .past import pour, poured
 from .phases import run_one
 from .sums import BLOCK
 from .vectors import fma, in_vectors, lanes, splat
@@ -120,16 +120,10 @@ def paired_run(x, at, y, to, size, pair, affine, known, past):
 
 
 @step
-def poured_run(x, at, y, to, size, pair, affine, known, sink):
-    """The same by way of a sink, if there is one: past the cache."""
-    cuts = cuts_of(y, to, size, sink)
-    begin, end = parts_of(sink)
-    for part in range(begin, end):
-        first, count = part_of(cuts, size, part)
-        if count > 0:
-            target, i, past = target_of(y, to + first, sink, part)
-            paired_run(x, at + first, target, i, count, pair, affine + first, known, past)
-            settle(y, count, sink, part)
+def write_run(run, first, count, y, to, past):
+    """A part of a run for `poured`."""
+    x, at, pair, affine, known = run
+    paired_run(x, at + first, y, to, count, pair, affine + first, known, past)
 
 
 @routine
@@ -153,7 +147,7 @@ def apply_run(x, at, y, to, size, pair, affine, known, job, beside):
         if staged:
             _staged_run(x, at + i, y, to + i, count, pair, affine + i, known, code, beside)
             continue
-        poured_run(x, at + i, y, to + i, count, pair, affine + i, vectors, sink)
+        poured(write_run, (x, at + i, pair, affine + i, vectors), y, to + i, count, sink)
         if code != NONE:
             activate(stage(y, beside[0], staged), to + i, count, code)
 

@@ -28,7 +28,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, is_staged, keep, moved, numbers_like, pointer, stack, stage
-from .past import SPACE, STATE, cuts_of, flush, new_sink, part_of, parts_of, pour, settle, target_of
+from .past import flush, new_sink, pour, poured, room
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -65,34 +65,22 @@ from .vectors import lanes
 
 
 @step
-def _row(x, at, y, to, width, known, own, past):
-    """A row of y; known: lines and their length, own: whether the row has a pair of its own, and that."""
-    lines, line = known
+def _write_row(row, first, count, y, to, past):
+    """A part of a row for `poured`; known: lines and their length, own: whether the row has a pair of its own, and that."""
+    x, at, known, own = row
+    lines, line = moved(known[0], first), known[1]
     by_row, weight, bias = own
     if by_row:
-        apply_row_affine(x, at, y, to, width, lines, line, weight, bias, past)
+        apply_row_affine(x, at + first, y, to, count, lines, line, weight, bias, past)
     else:
-        apply_row(x, at, y, to, width, lines, line, past)
-
-
-@step
-def _poured_row(x, at, y, to, width, known, own, sink):
-    """The same by way of a sink, if there is one: past the cache."""
-    cuts = cuts_of(y, to, width, sink)
-    begin, end = parts_of(sink)
-    for part in range(begin, end):
-        first, count = part_of(cuts, width, part)
-        if count > 0:
-            target, i, past = target_of(y, to + first, sink, part)
-            _row(x, at + first, target, i, count, (moved(known[0], first), known[1]), own, past)
-            settle(y, count, sink, part)
+        apply_row(x, at + first, y, to, count, lines, line, past)
 
 
 @routine
 def _staged_row(x, at, y, to, width, known, own, code, sink):
     """The same by way of a buffer, behind three lines: with an activation."""
     buffer, start = moved(known[0], 3 * known[1]), np.int64(0)
-    _row(x, at, buffer, start, width, known, own, False)
+    _write_row((x, at, known, own), start, width, buffer, start, False)
     activate(buffer, start, width, code)
     pour(buffer, y, to, width, sink)
 
@@ -114,7 +102,7 @@ def _apply_band(x, y, walks, pair, job, band, low, width, known, sink):
         if staged:
             _staged_row(x, at, y, to, width, known, own, code, sink)
             continue
-        _poured_row(x, at, y, to, width, known, own, sink)
+        poured(_write_row, (x, at, known, own), y, to, width, sink)
         if code != NONE:
             activate(stage(y, known[0], staged), to, width, code)
 
@@ -124,7 +112,7 @@ def apply_rows(x, array, y, pair, job, span, low, width, lines, line):
     """Rows first to last of y, `width` columns from `low` on. lines: high, scale and shift, then space for a row."""
     b, first, last = span
     walks = walk(job, array), walk(job, Y), walk(job, AFFINE)
-    sink = new_sink(y, goes_past(job, width), stack(y, SPACE), stack(job, STATE))
+    sink = new_sink(goes_past(job, width), room(y, job))
     wide = min(widening(job, array, width), widening(job, Y, width))
     if given(pair[0]) and by_segment(job):
         wide = 1

@@ -22,7 +22,7 @@ from .job import (
 )
 from .loads import add_part_to, add_to, load, load_part, part_vector, put, put_part, whole_vector
 from .memory import given, is_double, is_staged, moved, stack, stage
-from .past import SPACE, STATE, before_line, flush, new_sink, pour
+from .past import before_line, flush, new_sink, pour, room
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .sums import add_exactly
@@ -271,7 +271,7 @@ def gradient_band(arrays, pair, walks, gradients, job, band, low, width, known, 
 def gradient_rows(arrays, pair, gradients, job, b, first, last, low, width, lines, line):
     """dx of rows first to last of a slab, and the gradients of their own affine pairs."""
     walks, dx = walks_of(job), arrays[2]
-    sink = new_sink(dx, goes_past(job, width), stack(dx, SPACE), stack(job, STATE))
+    sink = new_sink(goes_past(job, width), room(dx, job))
     wide = rows_at_once(job, width, given(pair[0]) or given(gradients[0]))
     whole = (last - first) // wide if wide > 1 else 0
     if whole > 0:

@@ -142,7 +142,7 @@ def has_short_segments(x, job):
 
 @routine
 def short_segments(arrays, pair, walks, statistic, job, b, sums):
-    """Σ g and Σ g·x_hat of each segment of group b, into lines of all, of which the third is 0."""
+    """Σ g and Σ g·x_hat of each segment of group b, into a line of each."""
     dy, x, _ = arrays
     known, found, none = stack(x, SPACE), stack(sums, _SUMS), nothing(pair[0])
     high, scale, shift = coefficients(x, statistic, 1.0, 0.0)
@@ -153,7 +153,7 @@ def short_segments(arrays, pair, walks, statistic, job, b, sums):
         runs = min(GROUPS, segments - m)
         _sum_runs(dy, x, none, walks, job, b, m, 1, runs, known, found)
         for j in range(runs):
-            sums[m + j], sums[segments + m + j], sums[2 * segments + m + j] = found[j], found[GROUPS + j], 0.0
+            sums[m + j], sums[segments + m + j] = found[j], found[GROUPS + j]
 
 
 @step

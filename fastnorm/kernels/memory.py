@@ -69,16 +69,6 @@ def numbers_like(typingctx, memory, like):
 
 
 @intrinsic
-def stored_like(typingctx, memory, like):
-    """The same memory, as numbers that are stored as those of `like` are."""
-
-    def emit(context, builder, found, arguments):
-        return builder.bitcast(arguments[0], arguments[1].type)
-
-    return like(memory, like), emit
-
-
-@intrinsic
 def as_bytes(typingctx, memory):
     """The same memory, as signed bytes."""
     kind = types.CPointer(types.int8)
@@ -121,6 +111,15 @@ def is_double(typingctx, memory):
     return types.boolean(memory), emit
 
 
+def stack_space(context, builder, dtype, count):
+    """The address of space for `count` numbers in the function that is being compiled, on a line of 64 bytes."""
+    element = context.get_data_type(dtype)
+    with builder.goto_entry_block():
+        space = builder.alloca(ir.ArrayType(element, count))
+    space.align = LINE
+    return builder.bitcast(space, element.as_pointer())
+
+
 @intrinsic(prefer_literal=True)
 def stack(typingctx, like, count):
     """Space for `count` numbers, a constant, of the dtype of `like`, for as long as the function runs that asks for it.
@@ -133,11 +132,7 @@ def stack(typingctx, like, count):
 
     def emit(context, builder, found, arguments):
         keep_small(builder)
-        element = context.get_data_type(kind.dtype)
-        with builder.goto_entry_block():
-            space = builder.alloca(ir.ArrayType(element, count.literal_value))
-        space.align = LINE
-        return builder.bitcast(space, element.as_pointer())
+        return stack_space(context, builder, kind.dtype, count.literal_value)
 
     return kind(like, count), emit
 

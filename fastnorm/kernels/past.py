@@ -9,13 +9,13 @@ from numba.extending import intrinsic
 
 from .._jit import routine, step
 from .loads import load, load_part, place_of, store, store_part, store_past, stored
-from .memory import given, moved, nothing, stored_like
+from .memory import given, moved, nothing, stack_space
 from .vectors import INT64, LINE, in_vectors, lanes
 
 # What a sink knows: how many numbers wait in it, and where in the result the next one belongs.
 _WAITING, _NEXT = range(2)
 # Space for numbers that wait: less than a vector, until they fill a line.
-SPACE, STATE = 64, 2
+_SPACE = 64
 
 
 @intrinsic
@@ -92,13 +92,23 @@ def deliver(block, y, to, size, streaming):
 # -- One run after the other ------------------------------------------------------------------------------------------
 
 
-@step
-def new_sink(y, past, space, state):
-    """Where the runs of a task wait, (space, state), made of stacks of `SPACE` like y and `STATE` like the job.
+@intrinsic
+def room(typingctx, y, job):
+    """Space for a sink, for as long as the function runs that asks for it: a step's own ends with the step."""
+    kinds = types.Tuple((y, job))
 
-    The space is null where y is not stored `past` the cache.
-    """
-    space = stored_like(space, y)
+    def emit(context, builder, found, arguments):
+        space = stack_space(context, builder, y.dtype, _SPACE)
+        state = stack_space(context, builder, job.dtype, 2)
+        return context.make_tuple(builder, kinds, (space, state))
+
+    return kinds(y, job), emit
+
+
+@step
+def new_sink(past, room):
+    """Where the runs of a task wait, (space, state). The space is null where they are not stored `past` the cache."""
+    space, state = room
     state[_WAITING], state[_NEXT] = 0, -1
     return space if past else nothing(space), state
 
@@ -113,7 +123,7 @@ def flush(y, sink):
 
 
 @step
-def cuts_of(y, to, size, sink):
+def _cuts_of(y, to, size, sink):
     """Where a run is cut: behind what fills the line that has begun, and behind whole vectors from there on.
 
     Without a sink there is nothing but the second of the three parts.
@@ -128,20 +138,20 @@ def cuts_of(y, to, size, sink):
 
 
 @step
-def parts_of(sink):
+def _parts_of(sink):
     """Which of the three parts a run has, first to last."""
     return (0, 3) if given(sink[0]) else (1, 2)
 
 
 @step
-def part_of(cuts, size, part):
+def _part_of(cuts, size, part):
     """(first, count) of one of the three parts of a run."""
     first = 0 if part == 0 else cuts[part - 1]
     return first, (size if part == 2 else cuts[part]) - first
 
 
 @step
-def target_of(y, at, sink, part):
+def _target_of(y, at, sink, part):
     """(memory, index, whether past the cache) of what is stored at y[at]: the first and the last part are to wait."""
     if part == 1:
         return y, at, given(sink[0])
@@ -149,7 +159,7 @@ def target_of(y, at, sink, part):
 
 
 @step
-def settle(y, count, sink, part):
+def _settle(y, count, sink, part):
     """So many numbers have been stored of a part; what fills lines by now waits no longer."""
     space, state = sink
     if not given(space):
@@ -161,18 +171,34 @@ def settle(y, count, sink, part):
             flush(y, sink)
 
 
+@step
+def poured(write, run, y, to, size, sink):
+    """A run of y as `write` makes it, by way of a sink, if there is one: past the cache.
+
+    write(run, first, count, target, at, past) stores `count` numbers of the run, from the first-th on, at target[at].
+    """
+    cuts = _cuts_of(y, to, size, sink)
+    begin, end = _parts_of(sink)
+    for part in range(begin, end):
+        first, count = _part_of(cuts, size, part)
+        if count > 0:
+            target, at, past = _target_of(y, to + first, sink, part)
+            write(run, first, count, target, at, past)
+            _settle(y, count, sink, part)
+
+
 @routine
 def pour(block, y, to, size, sink):
     """`deliver`, by way of a sink if there is one."""
     if not given(sink[0]):
         deliver(block, y, to, size, False)
         return
-    cuts = cuts_of(y, to, size, sink)
+    cuts = _cuts_of(y, to, size, sink)
     for part in range(3):
-        first, count = part_of(cuts, size, part)
+        first, count = _part_of(cuts, size, part)
         if part == 1:
             stream(moved(block, first), y, to + first, count)
         elif count > 0:
             store_part(sink[0], sink[1][_WAITING], load_part(block, first, count), count)
         if count > 0:
-            settle(y, count, sink, part)
+            _settle(y, count, sink, part)

@@ -44,7 +44,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, keep, moved, nothing, numbers_like, pointer, stack, stage
-from .past import SPACE, STATE, flush, new_sink
+from .past import flush, new_sink, room
 from .phases import Phase, kernel, listed, run_all, run_one, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import known_of, short_results, short_sums
@@ -145,7 +145,7 @@ def _apply_known(i, arrays, numbers, job, eps):
     known, line = numbers_like(arrays[4], x), padded(x, _pairs(job))
     none = (nothing(known), nothing(known))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    beside = stack(y, BLOCK), new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE))
+    beside = stack(y, BLOCK), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
     plain, direct = is_plain(y, size, job), stage(y, beside[0], False)
@@ -231,7 +231,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     count = segments * length
     whole = (np.int64(0), segments, np.int64(0), length)
     per_batch = max(1, min(_GROUPS, _BATCH // count))
-    beside = stack(y, BLOCK), new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE))
+    beside = stack(y, BLOCK), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
     batch = stack(statistics, _SPACE)
     partial = stack(statistics, PARTIAL)
     for k in range(_SPACE):
@@ -303,7 +303,7 @@ def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all groups, of several tasks each, are known."""
     source, array = source_of(arrays)
     y, pair = arrays[3], pair_of(arrays, 4)
-    beside = stack(y, BLOCK), new_sink(y, job[OPTIONS + STREAMING] != 0, stack(y, SPACE), stack(job, STATE))
+    beside = stack(y, BLOCK), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
     xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
     b, _, piece = pieces_of_task(job, i)
     line = moved(numbers[2], 4 * b)

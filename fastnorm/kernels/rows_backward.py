@@ -30,8 +30,7 @@ from .job import (
     walks_of,
 )
 from .memory import given, keep, moved, pointer, stack
-from .past import SPACE as SINK
-from .past import STATE, flush, new_sink
+from .past import flush, new_sink, room
 from .phases import Phase, kernel, run_all, run_one, table
 from .rows_gradient import (
     HIGH,
@@ -115,7 +114,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
     length, segments = job[COUNTS + LENGTH], reduced(job)
     whole = (np.int64(0), segments, np.int64(0), length)
     buffer, line, known = stack(arrays[1], BLOCK), stack(statistics[1], LINE), stack(arrays[1], SPACE)
-    sink = new_sink(arrays[2], job[OPTIONS + STREAMING] != 0, stack(arrays[2], SINK), stack(job, STATE))
+    sink = new_sink(job[OPTIONS + STREAMING] != 0, room(arrays[2], job))
     sums = moved(numbers[3], 3 * parts * i)
     short, segmented = is_short(arrays[1], job), has_short_segments(arrays[1], job)
     together = short or gathers(gradients, job)
@@ -177,7 +176,7 @@ def _gradient_parts(i, arrays, numbers, job, eps):
     high, last = min(low + CHUNK, job[COUNTS + LENGTH]), min(first + band, reduced(job))
     walks, one, piece = walks_of(job), np.int64(1), (first, last, low, high)
     buffer, known = stack(arrays[1], BLOCK), stack(arrays[1], SPACE)
-    sink = new_sink(arrays[2], job[OPTIONS + STREAMING] != 0, stack(arrays[2], SINK), stack(job, STATE))
+    sink = new_sink(job[OPTIONS + STREAMING] != 0, room(arrays[2], job))
     for b in range(kept(job)):
         line = moved(numbers[4], b * LINE)
         if gathers(gradients, job):
@@ -195,7 +194,7 @@ def _gradient_of_terms(i, arrays, numbers, job, eps):
     arrays, pair, statistics, _ = of_backward(arrays, numbers, job)
     terms, groups = numbers[2], kept(job)
     walks, buffer, line = walks_of(job), stack(arrays[1], BLOCK), stack(statistics[1], LINE)
-    sink = new_sink(arrays[2], job[OPTIONS + STREAMING] != 0, stack(arrays[2], SINK), stack(job, STATE))
+    sink = new_sink(job[OPTIONS + STREAMING] != 0, room(arrays[2], job))
     first, last, piece = pieces_of_task(job, i)
     for b in range(first, last):
         statistic = statistic_of(statistics, b)

@@ -30,7 +30,7 @@ from .job import (
 )
 from .loads import add_part_to, load, load_part, put, store, store_part
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import cuts_of, part_of, parts_of, settle, target_of
+from .past import poured
 from .reductions import added_up
 from .sums import BLOCK, add_exactly
 from .tiles import columns_of
@@ -314,17 +314,11 @@ def _even_gradients(arrays, walks, weight, affine, line, job, b, piece, known):
 
 
 @step
-def _poured_gradient(g, g_at, x, at, dx, to, size, weight, affine, known, terms, sink):
-    """`_gradient_run` by way of a sink, if there is one: past the cache."""
-    cuts = cuts_of(dx, to, size, sink)
-    begin, end = parts_of(sink)
-    for part in range(begin, end):
-        first, count = part_of(cuts, size, part)
-        if count > 0:
-            target, i, past = target_of(dx, to + first, sink, part)
-            own = affine + first
-            _gradient_run(g, g_at + first, x, at + first, target, i, count, weight, own, known, terms, past)
-            settle(dx, count, sink, part)
+def _write_gradient(run, first, count, dx, to, past):
+    """A part of a run of dx for `poured`."""
+    g, g_at, x, at, weight, affine, known, terms = run
+    affine += first
+    _gradient_run(g, g_at + first, x, at + first, dx, to, count, weight, affine, known, terms, past)
 
 
 @routine
@@ -353,4 +347,4 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, beside):
             g, j = stage(dy, buffer, staged), 0 if staged else gradient + i
             if staged:
                 through_activation(dy, gradient + i, x, at + i, size, statistic, pair, along, job, buffer)
-            _poured_gradient(g, j, x, at + i, dx, to + i, size, weight, along, known, terms, sink)
+            poured(_write_gradient, (g, j, x, at + i, weight, along, known, terms), dx, to + i, size, sink)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from .._jit import routine, step
-from .apply import pair_along, paired_run, poured_run, shared_pair, standardize
+from .apply import pair_along, paired_run, shared_pair, standardize, write_run
 from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place
 from .loads import load, load_part, put, store, store_part
 from .memory import cast, given, moved, nothing, stack
-from .past import before_line
+from .past import before_line, poured
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
@@ -115,7 +115,7 @@ def _poured_results(x, xs, y, ys, pair, pairs, first, groups, size, known, sink)
     """y of some groups, past the cache. (As an arm of the loop below, it took that 2 of 25 ns a row of 49.)"""
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        poured_run(x, at, y, to, size, pair, affine, known_of(y, known, j), sink)
+        poured(write_run, (x, at, pair, affine, known_of(y, known, j)), y, to, size, sink)
 
 
 @routine
