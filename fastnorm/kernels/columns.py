@@ -113,7 +113,7 @@ def apply_rows(x, array, y, pair, job, span, low, width, lines, line):
     b, first, last = span
     walks = walk(job, array), walk(job, Y), walk(job, AFFINE)
     sink = new_sink(goes_past(job, width), room(y, job))
-    wide = min(widening(job, array, width), widening(job, Y, width))
+    wide = min(widening(job, array, last - first, width), widening(job, Y, last - first, width))
     if given(pair[0]) and by_segment(job):
         wide = 1
     whole = (last - first) // wide if wide > 1 else 0

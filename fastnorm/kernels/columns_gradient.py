@@ -25,7 +25,6 @@ from .memory import given, is_double, is_staged, moved, stack, stage
 from .past import before_line, flush, new_sink, pour, room
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
-from .sums import add_exactly
 from .tiles import (
     FEW,
     TILE,
@@ -34,8 +33,9 @@ from .tiles import (
     carry_over,
     known_columns,
     repeat,
+    sum_of_places,
 )
-from .vectors import fma, head, lanes, splat, spread, without_nan
+from .vectors import fma, head, lanes, splat
 
 # Lines of a slab: x_hat = (x - HIGH)·SCALE + SHIFT, and z likewise of Z_HIGH, Z_SCALE, Z_SHIFT …
 HIGH, SCALE, SHIFT, Z_HIGH, Z_SCALE, Z_SHIFT = range(6)
@@ -144,11 +144,13 @@ def band_sums(arrays, pair, walks, job, b, first, count, wide, low, width, lines
 
 
 @step
-def rows_at_once(job, width, paired):
-    """How many successive rows are one wide row of x, dy and dx: one where each is `paired` with its own parameters."""
+def rows_at_once(job, rows, width, paired):
+    """How many successive ones of so many rows are one wide row; one where each is `paired` with its own parameters."""
     if by_segment(job) and paired:
         return 1
-    return min(widening(job, X, width), widening(job, BESIDE, width), widening(job, Y, width))
+    return min(
+        widening(job, X, rows, width), widening(job, BESIDE, rows, width), widening(job, Y, rows, width)
+    )
 
 
 @step
@@ -158,10 +160,8 @@ def _add_wide_sums(parts, wide, width, state, line):
     for j in range(3):
         for k in range(0, width, n):
             size = min(n, width - k)
-            total, rest = spread(0.0), spread(0.0)
-            for i in range(wide):
-                total, rest = add_exactly(total, rest, load_part(parts, j * WIDE + i * width + k, size))
-            add_part_to(state, j * line + k, total + without_nan(rest), size)
+            total, rest = sum_of_places(moved(parts, j * WIDE), wide, width, k, size)
+            add_part_to(state, j * line + k, total + rest, size)
 
 
 @routine
@@ -171,7 +171,7 @@ def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
     first = chunk * per_chunk
     rows = min(per_chunk, reduced(job) - first)
     walks = walks_of(job)
-    wide = rows_at_once(job, width, given(pair[0]))
+    wide = rows_at_once(job, rows, width, given(pair[0]))
     whole = rows // wide if wide > 1 else 0
     if whole > 0:
         repeated, parts = stack(arrays[1], _WIDE_LINES), stack(state, THREE_WIDE)
@@ -272,7 +272,7 @@ def gradient_rows(arrays, pair, gradients, job, b, first, last, low, width, line
     """dx of rows first to last of a slab, and the gradients of their own affine pairs."""
     walks, dx = walks_of(job), arrays[2]
     sink = new_sink(goes_past(job, width), room(dx, job))
-    wide = rows_at_once(job, width, given(pair[0]) or given(gradients[0]))
+    wide = rows_at_once(job, last - first, width, given(pair[0]) or given(gradients[0]))
     whole = (last - first) // wide if wide > 1 else 0
     if whole > 0:
         repeated = stack(arrays[1], _WIDE_LINES)

@@ -16,12 +16,13 @@ from .loads import (
     put,
     put_part,
     store,
+    store_part,
     whole_vector,
 )
 from .memory import cast, given, is_double, moved
 from .reductions import added_up
 from .sums import add_exactly, inverse_root, is_sound, merge, moments
-from .vectors import DOUBLES, fma, head, in_vectors, lanes, narrow, splat, spread, wide
+from .vectors import DOUBLES, fma, head, in_vectors, lanes, narrow, splat, spread, wide, without_nan
 
 # Rows whose sums are taken in the precision of the input before they are carried over to float64.
 TILE = 64
@@ -238,12 +239,29 @@ def fold_columns(state, line, at, fold, rows):
         state[k], state[line + k], state[2 * line + k] = mean, tail, m2
 
 
-@step
+@routine
 def repeat(line, width, times, result):
-    """The first `width` numbers of a line, `times` times in a row."""
-    for i in range(times):
-        for k in range(width):
-            result[i * width + k] = line[k]
+    """The first `width` numbers of a line, `times` times in a row: what is there is doubled until they are enough."""
+    n, done = lanes(line), width
+    for k in range(0, width, n):
+        store_part(result, k, load_part(line, k, width - k), width - k)
+    while done < width * times:
+        more = min(done, width * times - done)
+        whole = in_vectors(more, n)
+        for k in range(0, whole, n):
+            store(result, done + k, load(result, k))
+        if whole < more:
+            store_part(result, done + whole, load_part(result, whole, more - whole), more - whole)
+        done += more
+
+
+@step
+def sum_of_places(parts, wide, width, k, size):
+    """Σ of `size` columns from the k-th on over all their places in a wide row, and what it rounds away."""
+    total, rest = spread(0.0), spread(0.0)
+    for i in range(wide):
+        total, rest = add_exactly(total, rest, load_part(parts, i * width + k, size))
+    return total, without_nan(rest)
 
 
 # -- Applying to a row ---------------------------------------------------------------------------------------------
