@@ -85,9 +85,9 @@ class Each:
         self._count, self._elements = len(counts), int(sizes.sum())
         self._side_by_side = np.where(alone, 0, sizes)[self._samples]
         known = _kind(norm, argument, channels, tuple(a.strides for a in arrays), options)
-        self._jobs, self._columns, folds = known.of(counts[self._samples].tolist())
+        self._jobs, self._columns, folds = known.of(counts[self._samples])
         # The samples by how many columns share a statistic.
-        self._by_fold = {fold: self._samples[folds == fold] for fold in set(folds.tolist())}
+        self._by_fold = {int(fold): self._samples[folds == fold] for fold in np.unique(folds)}
 
     def run(
         self,
@@ -109,8 +109,9 @@ class Each:
         for column, array in enumerate(numbers, ARRAYS):
             tables[:, column] = self._addresses(array)
         call = spread(each, self._elements)
-        for kernel, chosen in zip(families, (~self._columns, self._columns), strict=True):
-            if chosen.any():
+        for kernel, of_columns in zip(families, (False, True), strict=True):
+            chosen = np.flatnonzero(self._columns == of_columns)
+            if len(chosen) > 0:
                 jobs = self._jobs[chosen]
                 complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
                 whole = kernel.whole.address(own, FLOAT64)
@@ -134,7 +135,11 @@ class Each:
         for fold, chosen in self._by_fold.items():
             for k, statistic in enumerate(found):
                 size = statistic.shape[1] * fold
-                statistic[chosen] = lines[chosen, k * size : (k + 1) * size : fold]
+                own = lines[:, k * size : (k + 1) * size : fold]
+                if len(chosen) == len(statistic):  # of 500 sequences a third of the time
+                    statistic[...] = own
+                else:
+                    statistic[chosen] = own[chosen]
 
     def written(self, statistic: Array) -> Array:
         """A statistic of shape (samples, count) as a kernel reads it: repeated for columns that share one."""
@@ -149,10 +154,16 @@ class Each:
 class _Known(NamedTuple):
     """What is known of some lengths, a line each."""
 
-    line_of: dict[int, int]
+    lengths: Array  # in order
     jobs: Array
     columns: Array  # is a job for columns …
     folds: Array  # … and how many of them share a statistic?
+
+    def lines(self, lengths: Array) -> Array | None:
+        """The lines of some lengths, if all of them are known."""
+        lines = np.searchsorted(self.lengths, lengths)
+        known = self.lengths.take(lines, mode="clip")
+        return lines if np.array_equal(known, lengths) else None
 
 
 class _Kind:
@@ -165,26 +176,27 @@ class _Kind:
         self._plan = partial(_plan, channels, strides, roles, options)
         self._known: _Known | None = None
 
-    def of(self, lengths: list[int]) -> tuple[Array, Array, Array]:
+    def of(self, lengths: Array) -> tuple[Array, Array, Array]:
         """The jobs of some lengths, whether they are for columns, and how many of these share a statistic."""
         known = self._known
-        if known is None or not known.line_of.keys() >= set(lengths):
+        lines = None if known is None else known.lines(lengths)
+        if known is None or lines is None:
             known = self._with(lengths, known)
+            lines = known.lines(lengths)
             # As a whole, for other threads; that one of them knew more costs no more than time.
-            self._known = known if 0 < len(known.line_of) <= _LENGTHS else None
-        lines = [known.line_of[n] for n in lengths]
+            self._known = known if 0 < len(known.lengths) <= _LENGTHS else None
         return known.jobs[lines], known.columns[lines], known.folds[lines]
 
-    def _with(self, lengths: list[int], known: _Known | None) -> _Known:
-        before = {} if known is None else known.line_of
-        new = [n for n in dict.fromkeys(lengths) if n not in before]
-        plans = [self._plan(n) for n in new]
+    def _with(self, lengths: Array, known: _Known | None) -> _Known:
+        new = np.setdiff1d(lengths, [] if known is None else known.lengths)
+        plans = [self._plan(int(n)) for n in new]
         columns, folds = np.array([p.columns for p in plans], bool), np.array([p.fold for p in plans], int)
-        more = np.array([p.job for p in plans]), columns, folds
-        if known is not None:
-            jobs, columns, folds = (np.concatenate(pair) for pair in zip(known[1:], more, strict=True))
-            more = jobs, columns, folds
-        return _Known(before | {n: i for i, n in enumerate(new, len(before))}, *more)
+        more = _Known(new, np.array([p.job for p in plans]), columns, folds)
+        if known is None:
+            return more
+        together = [np.concatenate(pair) for pair in zip(known, more, strict=True)]
+        order = np.argsort(together[0])
+        return _Known(*(part[order] for part in together))
 
 
 _kind = lru_cache(maxsize=_KINDS)(_Kind)

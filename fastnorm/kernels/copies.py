@@ -1,11 +1,11 @@
 """Copies of blocks between places that are told by their addresses, and zeros in them."""
 
 from llvmlite import ir
-from numba import types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .._jit import arithmetic
+from .._jit import parallel, step
 
 _BYTE, _BIT = ir.IntType(8), ir.IntType(1)
 
@@ -34,22 +34,40 @@ def _clear(typingctx, to, size):
     return types.void(types.int64, types.int64), emit
 
 
-@arithmetic
-def copy_blocks(blocks):
-    """Blocks of (address, rows, bytes of a row, from row to row) to copy to, and of the same with as many to copy from.
-
-    blocks: (n, 8) of int64. NumPy takes 3 to 5 µs for each.
-    """
-    for i in range(len(blocks)):
+@step
+def _copy_some(blocks, first, every):
+    for i in range(first, len(blocks), every):
         to, rows, size, step, source, _, _, source_step = blocks[i]
         for r in range(rows):
             _copy(to + r * step, source + r * source_step, size)
 
 
-@arithmetic
-def clear_blocks(blocks):
-    """Zeros in blocks of (address, rows, bytes of a row, from row to row)."""
-    for i in range(len(blocks)):
+@step
+def _clear_some(blocks, first, every):
+    for i in range(first, len(blocks), every):
         to, rows, size, step = blocks[i]
         for r in range(rows):
             _clear(to + r * step, size)
+
+
+@parallel
+def copy_blocks(threads, blocks):
+    """Blocks of (address, rows, bytes of a row, from row to row) to copy to, and of the same with as many to copy from.
+
+    blocks: (n, 8) of int64. NumPy takes 3 to 5 µs for each.
+    """
+    if threads == 1:
+        _copy_some(blocks, 0, 1)
+        return
+    for thread in prange(threads):
+        _copy_some(blocks, thread, threads)
+
+
+@parallel
+def clear_blocks(threads, blocks):
+    """Zeros in blocks of (address, rows, bytes of a row, from row to row)."""
+    if threads == 1:
+        _clear_some(blocks, 0, 1)
+        return
+    for thread in prange(threads):
+        _clear_some(blocks, thread, threads)
