@@ -23,6 +23,8 @@ from ._roles import Norm
 
 Array = NDArray[Any]
 
+# Of fewer elements in all one thread takes no longer than the others take to wake up, who sleep while Python is busy here.
+_WAKING = 1 << 19
 # The most kinds of samples that are remembered, and lengths of each.
 _KINDS, _LENGTHS = 256, 4096
 
@@ -108,7 +110,7 @@ class Each:
                 tables[:, column] = self._addresses(array)
         for column, array in enumerate(numbers, ARRAYS):
             tables[:, column] = self._addresses(array)
-        call = spread(each, self._elements)
+        call = spread(each, self._elements if self._elements >= _WAKING else 0)
         for kernel, of_columns in zip(families, (False, True), strict=True):
             chosen = np.flatnonzero(self._columns == of_columns)
             if len(chosen) > 0:
