@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastnorm
-from fastnorm import _cpus
+from fastnorm import _cpus, _threads
 
 _MOST = fastnorm.get_num_threads()
 several = pytest.mark.skipif(_MOST < 2, reason="Numba has one thread only (NUMBA_NUM_THREADS)")
@@ -41,6 +41,63 @@ def test_a_wrong_number_is_named(n):
         fastnorm.set_num_threads(n)
     assert repr(n) in str(error.value) and str(numba.config.NUMBA_NUM_THREADS) in str(error.value)
     assert fastnorm.get_num_threads() == _MOST
+
+
+# -- Whether more threads pay -----------------------------------------------------------------------------------
+
+
+class _Timed:
+    """A call that takes so many seconds on one thread, and so many on more, by a clock of its own."""
+
+    def __init__(self, alone, together, monkeypatch):
+        self.now, self.calls = 0.0, []
+        monkeypatch.setattr(_threads, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(_threads, "_free", lambda: 2)
+        self.trial = _threads._Trial(lambda one: self.take(1, alone), lambda one: self.take(2, self.together))
+        self.together = together
+
+    def take(self, threads, seconds):
+        self.now += seconds
+        self.calls.append(threads)
+
+    def share(self, count):
+        """Of so many calls, how many are on one thread."""
+        self.calls.clear()
+        for _ in range(count):
+            self.trial(1)
+        return self.calls.count(1) / count
+
+
+def test_more_threads_that_are_faster_are_taken(monkeypatch):
+    timed = _Timed(20e-6, 12e-6, monkeypatch)
+    assert timed.share(1000) == 4 / 1000  # 1 in 256 to compare with
+    assert timed.calls[:4] == [2, 1, 2, 2]
+
+
+def test_more_threads_that_are_slower_are_seldom_tried(monkeypatch):
+    timed = _Timed(10e-6, 80e-6, monkeypatch)
+    timed.share(1000)
+    assert timed.share(1000) > 0.98
+    timed.together = 6e-6  # they have woken up
+    timed.share(1000)
+    assert timed.share(1000) < 0.01
+
+
+def test_a_slow_call_in_between_changes_nothing(monkeypatch):
+    timed = _Timed(20e-6, 12e-6, monkeypatch)
+    timed.share(100)
+    for _ in range(20):
+        timed.together = 80e-6
+        timed.trial(1)
+        timed.together = 12e-6
+        assert timed.share(10) <= 0.1
+
+
+def test_longer_calls_try_again_sooner(monkeypatch):
+    timed = _Timed(1e-3, 2e-3, monkeypatch)
+    timed.share(100)
+    timed.together = 0.5e-3
+    assert timed.share(100) < 0.05
 
 
 @pytest.mark.parametrize(
