@@ -34,9 +34,9 @@ Array = NDArray[Any]
 _TWO_INPUTS, _ONE, _ONE_READ_ONCE = 16 << 20, 20 << 20, 24 << 20
 # Results that may go there begin on a line.
 _ALIGNED = 4 << 20
-# Smaller results are malloc's, and larger ones. So many bytes are kept, of so many sizes at the most; and of these so many
-# as they are. What was left before is marked, for the system to take it back when it runs short: 2 µs a MiB.
-_LARGE, _MOST, _SIZES, _WARM = 1 << 20, 256 << 20, 64, 64 << 20
+# Smaller results are malloc's, and larger ones. Of what is left so many bytes stay as they are; what was left before is
+# marked for the system to take it back when it runs short (2 µs a MiB), and so many are kept of that; of so many sizes each.
+_LARGE, _WARM, _MOST, _SIZES = 1 << 20, 64 << 20, 256 << 20, 64
 # What the system must know of: Linux does, macOS has the first alone, Windows neither.
 _ADVICE = ("MADV_FREE", "MADV_HUGEPAGE")
 
@@ -127,7 +127,7 @@ def _leave(watch: _Watch) -> None:
             memory.madvise(mmap.MADV_FREE)
         _add(_marked, memory)
     if older:
-        _overflow(_marked, _MOST - _WARM)
+        _overflow(_marked, _MOST)
 
 
 def _add(blocks: _Blocks, memory: mmap.mmap) -> None:
