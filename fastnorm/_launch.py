@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
 # What a user may have set about spinning; and what is set where there is none of these.
 _SPINNING = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
-_SPINS = "1000"
+_SPINS = "10000"
 _TBB = {"win32": "tbb12.dll", "darwin": "libtbb.12.dylib"}.get(sys.platform, "libtbb.so.12")
 
 # Reentrant, for the handler of a signal may call fastnorm while its thread is launching.
@@ -81,8 +81,10 @@ def _spinning() -> Iterator[None]:
     """Tell GNU OpenMP, which reads it when it is loaded, how long its idle threads spin.
 
     By default for milliseconds, and they keep the cores from other libraries' threads. Batch norm of 0.05 ms and NumPy's
-    matmul of 0.4 ms in turn, on two cores, took 32 and 12 ms. With 1000 spins, some 40 µs, they take 0.3 and 0.4 ms; with
-    10,000 still 1.8 and 6 ms. With none, a call that follows at once takes 0.1 ms: the threads have slept.
+    matmul of 0.4 ms in turn, on two cores, took 32 and 12 ms. With 10,000 spins, some 0.3 ms, they take 0.2 and 0.8 ms since
+    short calls try whether more threads pay, which is as long as with 1000. But with 1000 threads fall asleep between calls,
+    and where a system brings what sleeps to one core, as that of a virtual machine did, they stay there for long: layer norm
+    4096×768 took 0.7 to 1.0 ms, with 10,000 spins 0.4 to 0.6.
     """
     if _SPINNING & os.environ.keys():
         yield

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastnorm
 from fastnorm import reference
 
 from .checks import ACTIVATIONS, DTYPES, assert_exact, assert_gradients, assert_like
@@ -46,6 +47,22 @@ def test_segments_of_a_group(dtype, segments, length, rng):
         y, *statistics = norm(own_x, weight, bias)
         assert_exact(y, exact[0], dtype)
         assert_gradients(norm.backward(own_dy, own_x, statistics, weight, bias), exact[1], dtype)
+
+
+# A slab has 1024 columns, or half of that where there are more than 128 rows and not more than 512.
+@pytest.mark.parametrize("rows", [128, 129, 512, 513])
+@pytest.mark.parametrize("channels", [511, 513, 1023, 1025])
+def test_slabs_of_columns(channels, rows, rng):
+    norm = Norm("batch_norm", (rows, channels), layout="NC")
+    x, dy = (1 + rng.standard_normal((2, rows, channels))).astype(np.float32)
+    weight, bias = affine(norm, x.shape, rng, np.float32)
+    y, *statistics = norm(x, weight, bias)
+    assert_exact(y, norm.exact(x, weight, bias)[0], np.float32)
+    gradients = norm.backward(dy, x, statistics, weight, bias)
+    assert_gradients(gradients, norm.exact_backward(dy, x, weight, bias), np.float32)
+    mean, var = rng.standard_normal(channels), 0.5 + rng.random(channels)
+    exact = (x - mean) / np.sqrt(var + 1e-5) * weight + bias
+    assert_exact(fastnorm.batch_norm(x, mean, var, weight, bias, layout="NC"), exact, np.float32)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -84,6 +84,8 @@ SHAPES = {
     "a chunk of three columns": (3, 5461),
     "above it": (3, 5462),
     "many columns of few": (4097, 5),
+    "a slab of columns and one": (1025, 600),
+    "halves of it and one": (1025, 130),
     "one long": (1, 300_000),
 }
 SLOW_SHAPES = {

@@ -158,7 +158,7 @@ _SPINNING = """
 
 @pytest.mark.parametrize(
     ("theirs", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "None")],
     ids=str,
 )
 def test_idle_threads_spin_for_a_short_time_unless_told_otherwise(theirs, expected, monkeypatch):

@@ -32,8 +32,10 @@ from .past import flush, new_sink, pour, poured, room
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
+    FOUR_SLABS,
     FOUR_WIDE,
     LINES,
+    SLAB,
     WIDE,
     chunk_moments,
     chunks_of,
@@ -153,7 +155,7 @@ def _apply_given(i, arrays, numbers, job, eps):
     b, first, last, low, width = task_of(job, i)
     own = job[AFFINE + ALONG] != 0
     at = start(job, AFFINE, b, 0) + (low if own else 0)
-    lines, line = stack(y, FOUR_WIDE), WIDE
+    lines, line = stack(y, FOUR_SLABS), SLAB
     given_ones = mean, variance, job[OPTIONS + PARAMETERS]
     fill_given(y, given_ones, own, eps, pair_along(pair, job), at, width, lines, line)
     apply_rows(x, X, y, pair, job, (b, first, last), low, width, lines, line)

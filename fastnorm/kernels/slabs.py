@@ -46,8 +46,11 @@ WIDE = np.int64(512)
 THREE_WIDE, FOUR_WIDE = 3 * 512, 4 * 512
 # As few rows are not joined: to bring their columns together again takes 0.6 µs, of which 20 rows of 64 took 1.1 in all.
 _WORTH = 96
-# Columns of a task, where there are many; elements of a task at the most and at the least, and tasks for all cores between.
-_WIDTH = 512
+# Columns of a task, where there are many (of 4096 rows of 768 columns 512 and then 256 took twice as long as all); and space
+# for some lines of them.
+SLAB = np.int64(1024)
+FOUR_SLABS = 4 * 1024
+# Elements of a task at the most and at the least, and tasks for all cores between.
 _TASK, _LEAST, _TASKS = 65536, 32768, 8
 # Rows that fill whole lines of 64 bytes, of 16 bits or more a column.
 _IN_LINES = 32
@@ -107,9 +110,10 @@ def chunks_of(job):
 
 @step
 def width_of(job):
-    """Columns of a task, whole folds."""
-    fold = job[COUNTS + FOLD]
-    return min(job[COUNTS + LENGTH], fold * max(1, _WIDTH // fold))
+    """Columns of a task, whole folds; half as many where these stay in L2 between two trips, and all do not."""
+    fold, size = job[COUNTS + FOLD], reduced(job) * SLAB
+    most = SLAB // 2 if _LOCAL // 2 < size <= 2 * _LOCAL else SLAB
+    return min(job[COUNTS + LENGTH], fold * max(1, most // fold))
 
 
 @step
