@@ -133,9 +133,6 @@ class _Trial:
         self._left = 0.0  # of them
 
     def __call__(self, one: int, *arguments: Any) -> None:
-        if _free() == 1:
-            self._kernel(one, *arguments)
-            return
         # What threads write here at once may be lost: it is a guess in any case.
         self._calls += 1
         start = perf_counter()
@@ -144,7 +141,8 @@ class _Trial:
             self._alone = perf_counter() - start
             self._left -= self._alone
             return
-        self._parallel(one, *arguments)
+        if not self._parallel(one, *arguments):
+            return
         if perf_counter() - start < self._alone:
             self._lost, self._pause = 0, _SHORTEST
             return
@@ -160,12 +158,12 @@ def _free() -> int:
 
 def _in_parallel(
     layer: Layer, enters: Callable[[], bool], kernel: Callable[..., Any], one: int, *arguments: Any
-) -> None:
-    """Call a kernel on more threads than the 1 it was given, where these are allowed and free."""
+) -> bool:
+    """Call a kernel on more threads than the 1 it was given, where these are allowed and free; whether they were."""
     threads = _free()
     if threads == 1 or not enters():
         kernel(one, *arguments)
-        return
+        return False
     # No `acquire(False)`: an interrupt between it and its `try` would leave the lock held. None comes between a `with` and
     # its body; and whoever takes the lock in between, this thread waits for one call.
     with _region:
@@ -177,6 +175,7 @@ def _in_parallel(
         finally:
             if before != threads:
                 layer.set(before)
+    return True
 
 
 class Map(Protocol):

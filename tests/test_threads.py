@@ -52,13 +52,13 @@ class _Timed:
     def __init__(self, alone, together, monkeypatch):
         self.now, self.calls = 0.0, []
         monkeypatch.setattr(_threads, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(_threads, "_free", lambda: 2)
         self.trial = _threads._Trial(lambda one: self.take(1, alone), lambda one: self.take(2, self.together))
         self.together = together
 
     def take(self, threads, seconds):
         self.now += seconds
         self.calls.append(threads)
+        return threads > 1
 
     def share(self, count):
         """Of so many calls, how many are on one thread."""

@@ -16,6 +16,7 @@ from .._floats import DType
 from .._layout import Ints
 from .._threads import SERIAL_ELEMENTS, Map, team
 from ._products import fits_own_thread
+from ._results import new
 
 Array = NDArray[Any]
 Index = tuple[Any, ...]  # of a block, in a view of (groups, channels of a group, *positions)
@@ -85,7 +86,7 @@ class Space:
     """Working memory of a run of blocks: buffers of one dtype, (groups, channels of a group, positions)."""
 
     def __init__(self, blocks: Blocks, dtype: DType) -> None:
-        self._blocks, self._dtype = blocks, dtype
+        self._blocks, self._like = blocks, np.empty(0, dtype)
         self._memory: dict[tuple[str, int], Array] = {}
 
     def buffer(self, name: str, channels: int, block: Array, apart: bool = False) -> Array:
@@ -97,37 +98,18 @@ class Space:
         lines, positions = self._blocks.groups * channels, math.prod(block.shape[2:])
         key = name, channels
         if key not in self._memory:
-            self._memory[key] = _taken(lines * (self._blocks.largest + 2 * _LINE), self._dtype)
+            self._memory[key] = new(self._like, (lines * (self._blocks.largest + 2 * _LINE),))
         memory = self._memory[key]
         if self._blocks.rows:
             return memory[: lines * positions].reshape(positions, -1, channels).transpose(1, 2, 0)
         run = _LINE * (math.ceil(positions / _LINE) | 1) if apart else positions
         return memory[: lines * run].reshape(-1, channels, run)[..., :positions]
 
-    def leave(self) -> None:
-        """Give the memory to whoever comes next."""
-        for memory in self._memory.values():
-            _left.setdefault((memory.size, memory.dtype), []).append(memory)
-        while sum(memory.nbytes for left in list(_left.values()) for memory in list(left)) > _MOST:
-            _left.pop(next(iter(list(_left)), (0, self._dtype)), None)
-
     def stored(self, buffer: Array) -> tuple[Array, int]:
         """A buffer, unless its channels are apart, as a matrix in C order, and the axis of its positions."""
         if self._blocks.rows:
             return buffer.transpose(2, 0, 1).reshape(buffer.shape[2], -1), 0
         return buffer.reshape(-1, buffer.shape[2]), 1
-
-
-# Memory that was in use has its pages: to get new ones took as long as to read x. At most so many bytes are left unused.
-_left: dict[tuple[int, DType], list[Array]] = {}
-_MOST = 64 << 20
-
-
-def _taken(size: int, dtype: DType) -> Array:
-    try:
-        return _left[size, dtype].pop()
-    except (KeyError, IndexError):
-        return np.empty(size, dtype)
 
 
 class Crew:
@@ -140,11 +122,8 @@ class Crew:
         """What `work` makes of each run of blocks; like kernels it says nothing of overflow and NaN."""
 
         def work_on(run: Sequence[Index]) -> _Result:
-            space = Space(self._blocks, dtype)
             with np.errstate(all="ignore"):
-                result = work(run, space)
-            space.leave()
-            return result
+                return work(run, Space(self._blocks, dtype))
 
         indices = self._blocks.indices
         count = min(_RUNS, len(indices))

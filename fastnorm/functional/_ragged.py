@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._layout import element_strides, walkable
 from .._threads import SERIAL_ELEMENTS, spread, team
-from ..kernels.copies import clear_blocks, copy_blocks
+from ..kernels.copies import copy_blocks
 from ._arrange import separate
 from ._each import Laid
 from ._results import new
@@ -106,8 +106,7 @@ class Ragged(ABC):
         """Copy the positions of all samples."""
         touch = to.strides[0] == source.strides[0] == self.channels
         places = [self._blocks(laid, 0, self.counts, touch) for laid in (to, source)]
-        size = self.total * self.channels * to.array.itemsize
-        _on_threads(copy_blocks, size)(1, np.concatenate(places, 1))
+        _fill(*places, self.total * self.channels * to.array.itemsize)
 
     def _blocks(self, laid: Laid, first: Array | int, counts: Array, touch: bool) -> Array:
         """So many positions of each sample from the first on, as blocks; do positions and their channels `touch`?"""
@@ -209,9 +208,11 @@ class Ragged(ABC):
         """Write 0 to all others."""
 
 
-def _on_threads(kernel: Any, nbytes: int) -> Any:
-    """A kernel that copies or clears so many bytes: a thread is as fast as two where arrays are in the cache."""
-    return spread(kernel, SERIAL_ELEMENTS if nbytes > _SERIAL_BYTES else 0)
+def _fill(to: Array, source: Array, nbytes: int) -> None:
+    """Fill blocks of so many bytes in all from others, or with zeros where these have no address."""
+    # In the cache a thread is as fast as two.
+    kernel = spread(copy_blocks, SERIAL_ELEMENTS if nbytes > _SERIAL_BYTES else 0)
+    kernel(1, np.concatenate([to, source], 1))
 
 
 def result_like(x: Array, out: Array | None, keep_padding: bool) -> Array:
@@ -323,7 +324,7 @@ class Padded(Ragged):
         touch, behind = found.strides[0] == self.channels, self._valid.positions - self._begins - self.counts
         before = self._blocks(found, -self._begins, self._begins, touch)
         blocks = np.concatenate([before, self._blocks(found, self.counts, behind, touch)])
-        _on_threads(clear_blocks, x.nbytes - self.total * self.channels * x.itemsize)(1, blocks)
+        _fill(blocks, np.zeros_like(blocks), x.nbytes - self.total * self.channels * x.itemsize)
 
 
 class Sequences(Ragged):

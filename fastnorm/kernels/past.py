@@ -187,18 +187,13 @@ def poured(write, run, y, to, size, sink):
             _settle(y, count, sink, part)
 
 
+@step
+def _write_block(block, first, count, y, to, past):
+    """A part of a block for `poured`."""
+    deliver(moved(block, first), y, to, count, past)
+
+
 @routine
 def pour(block, y, to, size, sink):
     """`deliver`, by way of a sink if there is one."""
-    if not given(sink[0]):
-        deliver(block, y, to, size, False)
-        return
-    cuts = _cuts_of(y, to, size, sink)
-    for part in range(3):
-        first, count = _part_of(cuts, size, part)
-        if part == 1:
-            stream(moved(block, first), y, to + first, count)
-        elif count > 0:
-            store_part(sink[0], sink[1][_WAITING], load_part(block, first, count), count)
-        if count > 0:
-            _settle(y, count, sink, part)
+    poured(_write_block, block, y, to, size, sink)
