@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnorm
+from fastnorm.functional import _padded, _sequences
 
 from .padding import LENGTHS, OF_SAMPLES, padded
 
@@ -44,6 +45,41 @@ def test_strided_and_16_bit_input(rng):
     assert np.array_equal(
         fastnorm.instance_norm(view, layout="NLC", lengths=LENGTHS), wide.astype(np.float16)
     )
+
+
+TOLD = {
+    "lengths": (LENGTHS, LENGTHS[::-1]),
+    "mask": (np.arange(11) >= LENGTHS[:, np.newaxis], np.arange(11) < LENGTHS[:, np.newaxis]),
+    "cu_seqlens": (np.array([0, 3, 3, 40, 77], np.int32), np.array([0, 0, 50, 60, 77], np.int32)),
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_what_is_remembered_of_samples(kind, rng):
+    """It changes no bit: with arrays of other strides and dtypes, and where what tells of samples is written to."""
+    shape, layout = ((77, 6), "NC") if kind == "cu_seqlens" else ((7, 11, 6), "NLC")
+    strided = rng.standard_normal((*shape[:-1], 12))[..., ::2]
+    arrays = [strided, *(strided.astype(dtype) for dtype in (np.float64, np.float32, np.float16))]
+    told = TOLD[kind][0].copy()
+
+    def results(before):
+        for value in TOLD[kind]:
+            told[...] = value
+            options = {"layout": layout, kind: told}
+            for x in arrays:
+                before()
+                y, mean, rstd = fastnorm.instance_norm(x, **options, return_stats=True)
+                before()
+                yield from (y, mean, rstd, *fastnorm.instance_norm_backward(x, x, mean, rstd, **options))
+
+    def forget():
+        _padded._known_batch.cache_clear()
+        _sequences._known_sequences.cache_clear()
+
+    fresh = list(results(forget))
+    for _ in range(2):
+        for one, known in zip(fresh, results(lambda: None), strict=True):
+            assert np.array_equal(one, known)
 
 
 def test_nothing_valid(rng):

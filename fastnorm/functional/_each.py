@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
@@ -39,7 +39,7 @@ Strides = tuple[int, int | None]
 
 
 class Laid(NamedTuple):
-    """Samples in an array: where each begins, and the strides of positions and channels, all in elements.
+    """Samples in an array: where each begins, in bytes, and the strides of positions and channels in elements.
 
     No stride of channels: they lie one after the other, without gaps.
     """
@@ -49,11 +49,35 @@ class Laid(NamedTuple):
     strides: Strides
 
 
-class Lengths(Protocol):
-    """How many positions each sample has, all of as many channels."""
+class Samples(Protocol):
+    """How many positions each sample has, all of as many channels; and what is known of them."""
 
     counts: Array
     channels: int
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is made for a key, the first time that it is asked for."""
+
+
+def each_of(
+    norm: Norm,
+    argument: Any,
+    samples: Samples,
+    arrays: Sequence[Laid],
+    activation: int,
+    *,
+    constant: bool = False,
+) -> Each:
+    """A norm of such samples, known from an earlier call, or new.
+
+    `argument` is the norm's for the layout "NLC"; arrays: x, the result, and the input beside x. `constant` statistics of a
+    backward pass are not x's own.
+    """
+    x = arrays[0].array
+    strides, past = tuple(a.strides for a in arrays), streaming(len(arrays), x.nbytes, x.itemsize)
+    options = int(norm.second_moment), activation, past, int(constant)
+    key = norm, argument, x.dtype, strides, options, get_num_threads()
+    return samples.once(key, lambda: Each(norm, argument, samples, x.dtype, strides, options))  # type: ignore[no-any-return]
 
 
 class Each:
@@ -66,19 +90,12 @@ class Each:
         self,
         norm: Norm,
         argument: Any,
-        samples: Lengths,
-        arrays: Sequence[Laid],
-        activation: int,
-        *,
-        constant: bool = False,
+        samples: Samples,
+        dtype: Any,
+        strides: tuple[Strides, ...],
+        options: tuple[int, ...],
     ) -> None:
-        """`argument` is the norm's for the layout "NLC"; arrays: x, the result, and the input beside x.
-
-        `constant` statistics of a backward pass are not x's own.
-        """
-        self._norm, self._dtype = norm, arrays[0].array.dtype
-        past = streaming(len(arrays), arrays[0].array.nbytes, self._dtype.itemsize)
-        options = int(norm.second_moment), activation, past, int(constant)
+        self._norm, self._dtype = norm, dtype
         counts, channels = samples.counts, samples.channels
         sizes = counts * channels
         alone = (sizes * 2 * get_num_threads() > sizes.sum()) & (sizes >= SERIAL_ELEMENTS)
@@ -86,10 +103,12 @@ class Each:
         self._samples = there[np.argsort(~alone[there], kind="stable")]
         self._count, self._elements = len(counts), int(sizes.sum())
         self._side_by_side = np.where(alone, 0, sizes)[self._samples]
-        known = _kind(norm, argument, channels, tuple(a.strides for a in arrays), options)
+        known = _kind(norm, argument, channels, strides, options)
         self._jobs, self._columns, folds = known.of(counts[self._samples])
         # The samples by how many columns share a statistic.
         self._by_fold = {int(fold): self._samples[folds == fold] for fold in np.unique(folds)}
+        self._call = spread(each, self._elements if self._elements >= _WAKING else 0)
+        self._ready: dict[Any, list[_Part]] = {}
 
     def run(
         self,
@@ -103,28 +122,32 @@ class Each:
 
         arrays, numbers: what the kernel takes. An array of two axes has a line for each sample, one of one axis is shared.
         """
-        own = held(self._dtype)
         tables = np.zeros((len(self._samples), ARRAYS + NUMBERS), np.int64)
         for column, array in enumerate(arrays):
             if array is not None:
                 tables[:, column] = self._addresses(array)
         for column, array in enumerate(numbers, ARRAYS):
             tables[:, column] = self._addresses(array)
-        call = spread(each, self._elements if self._elements >= _WAKING else 0)
+        parts = self._ready.get((families, gradients))
+        if parts is None:
+            parts = self._ready[families, gradients] = list(self._parts(families, gradients))
+        for part in parts:
+            self._call(1, part.whole, tables[part.chosen], part.jobs, part.ends, eps)
+
+    def _parts(self, families: tuple[Kernel, Kernel], gradients: tuple[int, int]) -> Iterator[_Part]:
+        own = held(self._dtype)
         for kernel, of_columns in zip(families, (False, True), strict=True):
             chosen = np.flatnonzero(self._columns == of_columns)
             if len(chosen) > 0:
                 jobs = self._jobs[chosen]
                 complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
                 whole = kernel.whole.address(own, FLOAT64)
-                call(1, whole, tables[chosen], jobs, np.cumsum(self._side_by_side[chosen]), eps)
+                yield _Part(whole, chosen, jobs, np.cumsum(self._side_by_side[chosen]))
 
     def _addresses(self, array: Laid | Array) -> Any:
         if isinstance(array, Laid):
-            base = array.array.__array_interface__["data"][0]
-            return base + array.starts[self._samples] * array.array.itemsize
-        base = array.__array_interface__["data"][0]
-        return base if array.ndim == 1 else base + self._samples * array.strides[0]
+            return address(array.array) + array.starts[self._samples]
+        return address(array) if array.ndim == 1 else address(array) + self._samples * array.strides[0]
 
     # -- Statistics: a line for each sample -------------------------------------------------------------------------
 
@@ -151,6 +174,15 @@ class Each:
         for fold, chosen in self._by_fold.items():
             lines[chosen, : statistic.shape[1] * fold] = np.repeat(statistic[chosen], fold, axis=1)
         return lines
+
+
+class _Part(NamedTuple):
+    """The samples that one kernel takes."""
+
+    whole: int  # the kernel's address
+    chosen: Array
+    jobs: Array
+    ends: Array
 
 
 class _Known(NamedTuple):
@@ -219,6 +251,12 @@ def _plan(
         job[COUNTS + LENGTH] = 1
         found = replace(found, job=job)
     return found
+
+
+def address(array: Array) -> int:
+    """Where its first element lies."""
+    place: int = array.__array_interface__["data"][0]
+    return place
 
 
 def both(weight: Array | None, bias: Array | None) -> tuple[Array | None, Array | None]:

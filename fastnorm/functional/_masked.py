@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from .. import _checks
 from .._floats import FLOAT64, cast, computed
 from ..kernels.activations import CODES
 from ._backward import Gradients, backward
-from ._each import BACKWARD, FORWARD, Each, both
+from ._each import BACKWARD, FORWARD, both, each_of
 from ._forward import Statistics, normalize
 from ._ragged import Ragged
 from ._roles import BATCH, Norm
@@ -50,12 +51,11 @@ def normalize_each(
     """
     x, out, added = call.x, call.out, _checks.eps(eps)
     running = update.checked(call.shared, x, out)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        nothing = 0.0, 0.0, float(1 / np.sqrt(np.float64(added)))
     shape = _statistic_shape(call, ragged)
-    statistics = Statistics(*(np.full(shape, value) for value in nothing))
+    statistics = Statistics(*np.zeros((3, *shape)))
+    statistics.rstd[...] = 1 / math.sqrt(added) if added > 0 else math.inf
     given, target = ragged.laid(x), ragged.target(x, out, keep_padding)
-    each = Each(norm, argument, ragged, (given, target.laid), call.code)
+    each = each_of(norm, argument, ragged, (given, target.laid), call.code)
     lines = each.lines(shape[1], 3)
     each.run(FORWARD, [given, None, None, target.laid, *both(*call.pair)], [lines], added)
     each.read(lines, statistics)
@@ -85,7 +85,7 @@ def backward_each(
         _checks.parameter(s, name, shape, FLOAT64, _FORWARD) for s, name in ((mean, "mean"), (rstd, "rstd"))
     )
     given, beside, target = ragged.laid(x), ragged.laid(dy), ragged.target(x)
-    each = Each(norm, argument, ragged, (given, target.laid, beside), call.code)
+    each = each_of(norm, argument, ragged, (given, target.laid, beside), call.code)
     (parameters,) = call.shared.parameters
     sums = np.zeros((len(ragged.counts), 2 * parameters))
     arrays = [beside, given, target.laid if needs[0] else None, *both(*call.pair)]

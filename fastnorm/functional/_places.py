@@ -12,9 +12,10 @@ from .._floats import computed
 from .._layout import elements
 from ..kernels.activations import CODES
 from . import _grid
-from ._each import APPLY, BACKWARD, FORWARD, GRADIENT, Each, Laid, both
+from ._each import APPLY, BACKWARD, FORWARD, GRADIENT, Each, Laid, both, each_of
 from ._grid import Moments, Sums
-from ._ragged import Ragged, padded
+from ._padded import padded
+from ._ragged import Ragged
 
 Array = NDArray[Any]
 Pair = tuple[Array | None, Array | None]
@@ -78,7 +79,7 @@ class Parts:
         code = _checks.activation(activation, CODES)
         arrays = self._laid, result, *beside
         # Forward calls don't ask whether statistics are x's own.
-        return Each(_PAIRS, "NLC", self._ragged, arrays, code, constant=True)
+        return each_of(_PAIRS, "NLC", self._ragged, arrays, code, constant=True)
 
     def _pair(self, pair: Pair) -> tuple[Array | None, Array | None]:
         dtype = computed(self._x.dtype)

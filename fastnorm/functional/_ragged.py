@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
 from .._layout import element_strides, walkable
 from .._threads import SERIAL_ELEMENTS, spread, team
 from ..kernels.copies import copy_blocks
 from ._arrange import separate
-from ._each import Laid
+from ._each import Laid, Strides, address
 from ._results import new
 
 Array = NDArray[Any]
 
 # Copies of fewer bytes are made by one thread.
 _SERIAL_BYTES = 4 << 20
+# So many batches are remembered, of no more than so many samples, and so much of each: all layers of a model are given the
+# same lengths, forward and backward.
+BATCHES, SAMPLES, _MOST = 16, 512, 64
 
 
 class Target(NamedTuple):
@@ -32,9 +34,10 @@ class Target(NamedTuple):
 
 
 class Ragged(ABC):
-    """Which positions of an array belong to which sample."""
+    """Which positions of an array belong to which sample, and where samples lie in any array of that shape."""
 
     counts: Array  # of each sample
+    total: int
     channels: int
     channels_last: bool  # in memory, of the array as of a pack
     _joined: bool = (
@@ -45,11 +48,17 @@ class Ragged(ABC):
     def _count(self, counts: Array) -> None:
         self.counts = counts
         self._ends = np.concatenate([[0], np.cumsum(counts)])
+        self.total = int(self._ends[-1])  # positions of all samples
+        self._known: dict[Any, Any] = {}
 
-    @property
-    def total(self) -> int:
-        """How many positions there are in all samples."""
-        return int(self._ends[-1])
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is made for a key, the first time that it is asked for."""
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            found = self._known[key] = make()
+        return found
 
     @property
     def of_pack(self) -> str:
@@ -104,16 +113,18 @@ class Ragged(ABC):
 
     def _copy(self, to: Laid, source: Laid) -> None:
         """Copy the positions of all samples."""
+        key = "copy", to.array.strides, source.array.strides
+        fill(self.once(key, lambda: self._copies(to, source)), to.array, source.array)
+
+    def _copies(self, to: Laid, source: Laid) -> Array:
         touch = to.strides[0] == source.strides[0] == self.channels
-        places = [self._blocks(laid, 0, self.counts, touch) for laid in (to, source)]
-        _fill(*places, self.total * self.channels * to.array.itemsize)
+        return np.concatenate([self._blocks(laid, 0, self.counts, touch) for laid in (to, source)], 1)
 
     def _blocks(self, laid: Laid, first: Array | int, counts: Array, touch: bool) -> Array:
         """So many positions of each sample from the first on, as blocks; do positions and their channels `touch`?"""
         (position, channel), size = laid.strides, laid.array.itemsize
         blocks = np.empty((len(counts), 4), np.int64)
-        start: Array = laid.starts + first * position
-        blocks[:, 0] = laid.array.__array_interface__["data"][0] + start * size
+        blocks[:, 0] = laid.starts + first * (position * size)
         if not self.channels_last:
             step = self.counts if channel is None else channel
             blocks[:, 1], blocks[:, 2], blocks[:, 3] = self.channels, counts * size, step * size
@@ -163,23 +174,31 @@ class Ragged(ABC):
 
     def _lies(self, x: Array) -> Laid | None:
         """Where they lie, each in one run or in one for each channel."""
-        if not self._in_runs or not walkable(x):
+        if not self._in_runs or not walkable(x) or not x.dtype.isnative:
             return None
+        found = self.once(("lies", x.strides, x.itemsize), lambda: self._runs(x))
+        return Laid(x, *found) if found else None
+
+    def _runs(self, x: Array) -> tuple[Array, Strides] | tuple[()]:
+        """Where each begins, and the strides of positions and channels; nothing if these are no runs."""
         view = self._canonical(x)
         if not np.may_share_memory(view, x):
-            return None
+            return ()
         strides = element_strides(view)
         position, channel = strides[-2:] if self.channels_last else strides[:-3:-1]
         innermost = channel if self.channels_last else position
-        if min(strides) < 1 or innermost != 1 or not x.dtype.isnative:
-            return None
-        return Laid(view, self._starts(strides[0], position), (position, channel))
+        if min(strides) < 1 or innermost != 1:
+            return ()
+        return self._starts(strides[0], position) * x.itemsize, (position, channel)
 
     def _packed(self, pack: Array) -> Laid:
+        return Laid(pack, *self.once(("pack", pack.strides), lambda: self._in_pack(pack)))
+
+    def _in_pack(self, pack: Array) -> tuple[Array, Strides]:
         if pack.ndim == 1:
-            return Laid(pack, self._ends[:-1] * self.channels, (1, None))
+            return self._ends[:-1] * (self.channels * pack.itemsize), (1, None)
         position, channel = element_strides(pack if self.channels_last else pack.T)
-        return Laid(pack, self._ends[:-1] * position, (position, channel))
+        return self._ends[:-1] * (position * pack.itemsize), (position, channel)
 
     # -- What an array with padding and one of sequences answer in their own ways -----------------------------------
 
@@ -208,11 +227,15 @@ class Ragged(ABC):
         """Write 0 to all others."""
 
 
-def _fill(to: Array, source: Array, nbytes: int) -> None:
-    """Fill blocks of so many bytes in all from others, or with zeros where these have no address."""
+def fill(blocks: Array, to: Array, source: Array | None) -> None:
+    """Fill blocks of an array, told by how far they are from its first element, from others; or with zeros."""
+    placed = blocks.copy()
+    placed[:, 0] += address(to)
+    if source is not None:
+        placed[:, 4] += address(source)
     # In the cache a thread is as fast as two.
-    kernel = spread(copy_blocks, SERIAL_ELEMENTS if nbytes > _SERIAL_BYTES else 0)
-    kernel(1, np.concatenate([to, source], 1))
+    nbytes = int(np.dot(blocks[:, 1], blocks[:, 2]))
+    spread(copy_blocks, SERIAL_ELEMENTS if nbytes > _SERIAL_BYTES else 0)(1, placed)
 
 
 def result_like(x: Array, out: Array | None, keep_padding: bool) -> Array:
@@ -220,165 +243,3 @@ def result_like(x: Array, out: Array | None, keep_padding: bool) -> Array:
     if out is not None:
         return out
     return x.copy(order="K") if keep_padding else new(x)
-
-
-class Valid(NamedTuple):
-    """Which positions of each sample are valid, their order being that of the axes."""
-
-    counts: Array  # (N,)
-    begins: Array  # (N,), the first of them
-    positions: int  # of each sample, valid or not
-    in_runs: bool  # do the valid ones of each sample touch?
-    mask: Array | None = None  # (N, positions); without one they run from the first position on
-
-    @classmethod
-    def of_mask(cls, mask: Array) -> Valid:
-        samples, positions = mask.shape
-        counts = np.count_nonzero(mask, 1)
-        if positions == 0:
-            return cls(counts, np.zeros(samples, np.int64), 0, True, mask)
-        begins, last = np.argmax(mask, 1), positions - np.argmax(mask[:, ::-1], 1)
-        in_runs = bool(np.all((last - begins == counts) | (counts == 0)))
-        return cls(counts, begins, positions, in_runs, mask)
-
-    def as_mask(self) -> Array:
-        mask = self.mask
-        return np.arange(self.positions) < self.counts[:, np.newaxis] if mask is None else mask
-
-
-class Padded(Ragged):
-    """Samples in an array of as many positions as the longest has, or with gaps."""
-
-    def __init__(self, x: Array, layout: str | None, valid: Valid, joined: bool) -> None:
-        """`joined`: do channels share statistics?"""
-        self._joined = joined
-        self._sample, self._channel = _checks.layout(layout, x.ndim)
-        self._spatial = tuple(i for i in range(x.ndim) if i not in (self._sample, self._channel))
-        strides = [abs(x.strides[i]) for i in self._spatial if x.shape[i] > 1]
-        self.channels_last = abs(x.strides[self._channel]) < min(strides, default=np.inf)
-        self.channels = x.shape[self._channel]
-        self._shape, self._valid = x.shape, valid
-        self._begins, self._in_runs = valid.begins, valid.in_runs
-        self._count(valid.counts)
-
-    def alone(self, y: Array, x: Array, out: Array | None, keep_padding: bool) -> Array:
-        """A result that was computed everywhere, in an array of its own where padding is kept: its valid positions."""
-        if not keep_padding:
-            self._clear_padding(y)
-            return y
-        result = result_like(x, out, True)
-        np.copyto(result, y, where=~self._padding())
-        return result
-
-    def _padding(self) -> Array:
-        """Where padding is, to be broadcast over the channels."""
-        invalid = ~self._valid.as_mask().reshape([self._shape[i] for i in (self._sample, *self._spatial)])
-        sample = self._sample - (self._channel < self._sample)
-        return np.expand_dims(np.moveaxis(invalid, 0, sample), self._channel)
-
-    def _ordered(self, x: Array) -> Array:
-        """x with its axes in the order of `_canonical`."""
-        if self.channels_last:
-            return x.transpose(self._sample, *self._spatial, self._channel)
-        return x.transpose(self._sample, self._channel, *self._spatial)
-
-    def _canonical(self, x: Array) -> Array:
-        """x as (N, positions, C), or (N, C, positions) where channels do not lie innermost."""
-        samples, positions = len(self.counts), self._valid.positions
-        if self.channels_last:
-            return self._ordered(x).reshape(samples, positions, self.channels)
-        return self._ordered(x).reshape(samples, self.channels, positions)
-
-    def _put_back(self, view: Array, x: Array) -> None:
-        ordered = self._ordered(x)
-        ordered[...] = view.reshape(ordered.shape)
-
-    def _starts(self, of_sample: int, of_position: int) -> Array:
-        starts: Array = np.arange(len(self.counts)) * of_sample + self._begins * of_position
-        return starts
-
-    def _chosen(self, sample: int) -> Any:
-        # A slice where they touch, for it is copied in runs.
-        if not self._in_runs:
-            return np.flatnonzero(self._valid.as_mask()[sample])
-        return slice(self._begins[sample], self._begins[sample] + self.counts[sample])
-
-    def _own(self, view: Array, sample: int) -> Array:
-        chosen = self._chosen(sample)
-        own: Array = view[sample, chosen] if self.channels_last else view[sample][:, chosen]
-        return own
-
-    def _write(self, view: Array, sample: int, part: Array) -> None:
-        if self.channels_last:
-            view[sample, self._chosen(sample)] = part
-        else:
-            view[sample][:, self._chosen(sample)] = part
-
-    def _clear_padding(self, x: Array) -> None:
-        if self.total * self.channels == x.size:
-            return
-        found = self._lies(x)
-        if found is None:
-            np.copyto(x, np.zeros((), x.dtype), where=self._padding())
-            return
-        touch, behind = found.strides[0] == self.channels, self._valid.positions - self._begins - self.counts
-        before = self._blocks(found, -self._begins, self._begins, touch)
-        blocks = np.concatenate([before, self._blocks(found, self.counts, behind, touch)])
-        _fill(blocks, np.zeros_like(blocks), x.nbytes - self.total * self.channels * x.itemsize)
-
-
-class Sequences(Ragged):
-    """Sequences one after the other along the first axis of their layout, without padding."""
-
-    _in_runs = True
-
-    def __init__(self, x: Array, layout: str | None, cu_seqlens: Any) -> None:
-        if x.ndim != 2:
-            raise ValueError(f"x has {x.ndim} axes, expected 2 with cu_seqlens: positions and channels")
-        self._position, channel = _checks.layout(layout, 2)
-        offsets = _checks.offsets(cu_seqlens, x.shape[self._position])
-        self.channels_last = abs(x.strides[channel]) <= abs(x.strides[self._position])
-        self.channels = x.shape[channel]
-        self._offsets = offsets
-        self._count(np.diff(offsets))
-
-    def _canonical(self, x: Array) -> Array:
-        return np.moveaxis(x, self._position, 0 if self.channels_last else 1)
-
-    def _put_back(self, view: Array, x: Array) -> None:
-        raise AssertionError("two axes in another order are a view")
-
-    def _starts(self, of_sample: int, of_position: int) -> Array:
-        starts: Array = self._offsets[:-1] * of_position
-        return starts
-
-    def _own(self, view: Array, sample: int) -> Array:
-        own = slice(self._offsets[sample], self._offsets[sample + 1])
-        found: Array = view[own] if self.channels_last else view[:, own]
-        return found
-
-    def _write(self, view: Array, sample: int, part: Array) -> None:
-        self._own(view, sample)[...] = part
-
-    def _clear_padding(self, x: Array) -> None:
-        pass
-
-
-def padded(x: Array, layout: str | None, mask: Any, lengths: Any, *, joined: bool = False) -> Padded:
-    """The valid positions of x, from a mask or from lengths; `joined`: do channels share statistics?"""
-    sample, channel = _checks.layout(layout, x.ndim)
-    without = tuple(length for i, length in enumerate(x.shape) if i != channel)
-    if mask is not None and lengths is not None:
-        raise ValueError("mask and lengths are both given, expected one of them")
-    if mask is not None:
-        whole = np.broadcast_to(_checks.mask(mask, without, "the shape of x without its channels"), without)
-        valid = np.moveaxis(whole, sample - (channel < sample), 0).reshape(x.shape[sample], -1)
-        return Padded(x, layout, Valid.of_mask(valid), joined)
-    if x.ndim != 3:
-        raise ValueError(
-            f"lengths is given, expected x with one axis beside samples and channels, as NLC and NCL have: x has {x.ndim} "
-            f"axes (a mask says it of any)"
-        )
-    count = x.shape[3 - sample - channel]
-    counts = _checks.lengths(lengths, x.shape[sample], count).astype(np.int64)
-    return Padded(x, layout, Valid(counts, np.zeros_like(counts), count, True), joined)

@@ -8,7 +8,7 @@ from .. import _checks
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
 from ._masked import Call, backward_batch, normalize_batch
-from ._ragged import padded
+from ._padded import padded
 from ._roles import BATCH, BATCH_IN_TRAINING
 from ._running import Update, as_statistics
 

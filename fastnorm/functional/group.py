@@ -7,7 +7,7 @@ from typing import Any
 from ._backward import Gradients, backward
 from ._forward import Array, normalize
 from ._masked import Call, backward_each, normalize_each
-from ._ragged import padded
+from ._padded import padded
 from ._roles import GROUP
 from ._running import UNMOVED
 

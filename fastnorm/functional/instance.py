@@ -10,9 +10,11 @@ from .. import _checks
 from ._backward import Gradients, backward
 from ._forward import Array, normalize, standardize
 from ._masked import Call, backward_each, normalize_each
-from ._ragged import Ragged, Sequences, padded
+from ._padded import padded
+from ._ragged import Ragged
 from ._roles import INSTANCE, Norm, Shared, elements_per_statistic
 from ._running import Update, as_statistics
+from ._sequences import sequences
 
 
 def instance_norm(
@@ -123,7 +125,7 @@ def _ragged(x: Array, layout: Any, mask: Any, lengths: Any, cu_seqlens: Any) -> 
         return padded(x, layout, mask, lengths)
     if mask is not None or lengths is not None:
         raise ValueError("cu_seqlens is given beside mask or lengths, expected one of them")
-    return Sequences(x, layout, cu_seqlens)
+    return sequences(x, layout, cu_seqlens)
 
 
 def _shared_by_own_statistics(shape: tuple[int, ...], layout: Any) -> Shared:
