@@ -190,20 +190,28 @@ def store_part(typingctx, memory, index, value, count):
 
 @intrinsic
 def put_part(typingctx, memory, index, value, count, past):
-    """The same, or `past` the cache, where memory[index] is the first number of a line of 64 bytes that they fill."""
+    """The same, or `past` the cache, where memory[index] is the first number of lines of 64 bytes, which they fill."""
 
     def emit(context, builder, found, arguments):
         target, at, number, many, is_past = arguments
         number = stored(builder, number, memory.dtype)
-        size = _size(memory)
-        fills = builder.icmp_signed("==", many, ir.Constant(many.type, LINE // size))
-        with builder.if_else(builder.and_(is_past, fills)) as (yes, no):
-            with yes:
-                nothing = ir.Constant(number.type, ir.Undefined)
-                line = builder.shuffle_vector(number, nothing, indices(range(LINE // size)))
-                store_past(builder, line, place_of(builder, target, at, line.type))
-            with no:
-                _write(builder, target, at, number, size, many)
+        nothing, size = ir.Constant(number.type, ir.Undefined), _size(memory)
+        past_it = builder.append_basic_block("past")
+        into_it, end = (builder.append_basic_block(name) for name in ("into", "end"))
+        builder.cbranch(is_past, past_it, into_it)
+        builder.position_at_end(past_it)
+        choice = builder.switch(many, into_it)
+        for filled in range(LINE // size, value.count + 1, LINE // size):
+            block = builder.append_basic_block()
+            choice.add_case(ir.Constant(many.type, filled), block)
+            builder.position_at_end(block)
+            lines = builder.shuffle_vector(number, nothing, indices(range(filled)))
+            store_past(builder, lines, place_of(builder, target, at, lines.type))
+            builder.branch(end)
+        builder.position_at_end(into_it)
+        _write(builder, target, at, number, size, many)
+        builder.branch(end)
+        builder.position_at_end(end)
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, value, types.int64, types.boolean), emit

@@ -35,7 +35,7 @@ def _store_line(typingctx, target, at, source, place):
 
 
 @intrinsic
-def _per_line(typingctx, memory):
+def per_line(typingctx, memory):
     """How many numbers fill a line of 64 bytes."""
     count = LINE * 8 // memory.dtype.bitwidth
 
@@ -64,7 +64,7 @@ def before_line(typingctx, memory, index):
 @routine
 def stream(block, y, to, size):
     """y[to …] = the first `size` numbers of a block, past the cache; what fills no line is stored plainly."""
-    line = _per_line(y)
+    line = per_line(y)
     first = min(size, before_line(y, to))
     if first > 0:
         store_part(y, to, load_part(block, 0, first), first)
