@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.activations import NONE
 from .kernels.job import (
+    ACTIVATION,
     AFFINE,
     ALONG,
     COLUMNS,
@@ -26,6 +28,7 @@ from .kernels.job import (
     X,
     Y,
 )
+from .kernels.short import ROWS
 from .kernels.slabs import rows_together
 
 # Where an axis has the stride of the results.
@@ -249,7 +252,11 @@ def _job(
     next_runs = reduced or kept
     in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
     touch = len(reduced) == 1 and all(s == inner.length for s in reduced[0].strides[1:])
-    together = rows_together(inner.length) if touch and not inner.reduced else 1
+    together = 1
+    if touch and not inner.reduced:
+        together = rows_together(inner.length)
+    elif not reduced and options[ACTIVATION] == NONE:
+        together = ROWS
     job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], together if in_turn else 0)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):

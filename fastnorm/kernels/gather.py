@@ -40,7 +40,7 @@ from .loads import (
     whole_vector,
 )
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import before_line, deliver
+from .past import before_line, deliver, pour
 from .reductions import EACH, added_up_each, folded
 from .rows_gradient import (
     BATCH,
@@ -60,6 +60,7 @@ from .rows_gradient import (
     weighted_sums,
 )
 from .slabs import clear
+from .sums import BLOCK
 from .tiles import store_coefficients
 from .vectors import fma, in_vectors, lanes, narrow, splat, spread, wide
 
@@ -239,7 +240,10 @@ def _gather_row(g, x, dx, weight, size, known, j, sums, past):
 
 @routine
 def _gather_narrow(arrays, weight, walks, known, sums, first, groups, m, size, streams):
-    """The same of rows of a vector at the most, whose sums stay in registers: 20000 of 16 took 189 µs on two threads, and take 124."""
+    """The same of rows of a vector at the most, whose sums stay in registers.
+
+    20000 of 16 took 189 µs on two threads, and take 124.
+    """
     dy, x, dx = arrays
     w = load_part(weight, place(walks[3], first, m), size) if given(weight) else splat(x, 1.0)
     products, gradients = splat(x, 0.0), splat(x, 0.0)
@@ -271,19 +275,24 @@ def _add_sums(sums, gradients, to, size):
 
 
 @routine
-def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, first, groups, m, low, high):
+def _gather_segment(
+    arrays, pair, walks, statistics, known, gradients, job, first, groups, m, low, high, sink
+):
     """dx of segment m of some groups, elements low to high, and the gradients of each element's own pair, in one trip.
 
-    A strip of each row at a time: an element of 16 rows of 4 KiB at a time were too many lines for one set of L1.
+    A strip of each row at a time: an element of 16 rows of 4 KiB at a time were too many lines for one set of L1. Short rows
+    that share lines go past the cache together.
     """
     dy, x, dx = arrays
     xs, gs, ys, ps = walks
-    affine, streams = place(ps, first, m), job[OPTIONS + STREAMING] == WHOLE_LINES
+    affine, begin, streams = place(ps, first, m), place(ys, first, m), job[OPTIONS + STREAMING] == WHOLE_LINES
+    touch = place(ys, first + groups - 1, m) - begin == (groups - 1) * high
+    joined = given(dx) and given(sink[0]) and not streams and touch and low == 0 and groups * high <= BLOCK
     activates = job[OPTIONS + ACTIVATION] != NONE
-    g_space, dx_space, space = stack(x, STRIP), stack(x, STRIP), stack(x, _SUMS_OF_STRIP)
+    g_space, dx_space, space = stack(x, STRIP), stack(x, BLOCK), stack(x, _SUMS_OF_STRIP)
     weight = pair_along(pair, job)[0]
     sums = space if given(gradients[0]) and job[AFFINE + ALONG] != 0 else nothing(space)
-    if given(sums) and not activates and high - low <= lanes(x) and low == 0:
+    if given(sums) and not activates and not joined and low == 0 and high <= lanes(x):
         _gather_narrow(arrays, weight, walks, known, sums, first, groups, m, high, streams)
         _add_sums(sums, gradients, affine, high)
         return
@@ -301,21 +310,25 @@ def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, firs
             if is_staged(dy, activates):
                 statistic = statistic_of(statistics, first + j)
                 through_activation(dy, beside, x, at, size, statistic, pair, own, job, g_space)
-            loose = streams and before_line(dx, to) != 0
+            loose = joined or (streams and before_line(dx, to) != 0)
             past = streams and not is_staged(dx, loose)
-            g, target = stage(moved(dy, beside), g_space, activates), stage(moved(dx, to), dx_space, loose)
+            own_space = moved(dx_space, j * high + i if joined else 0)
+            g, target = stage(moved(dy, beside), g_space, activates), stage(moved(dx, to), own_space, loose)
             target = target if given(dx) else nothing(target)
             _gather_row(g, moved(x, at), target, weights, size, known, j, sums, past)
-            if is_staged(dx, loose) and given(dx):
+            if is_staged(dx, loose) and given(dx) and not joined:
                 deliver(dx_space, dx, to, size, streams)
         if given(sums):
             _add_sums(sums, gradients, own, size)
+    if joined:
+        pour(dx_space, dx, begin, groups * high, sink)
 
 
 @step
-def gather(arrays, pair, walks, statistics, known, gradients, job, first, groups, piece):
+def gather(arrays, pair, walks, statistics, known, gradients, job, first, groups, piece, sink):
     """The same of segments first to last, elements low to high of each."""
     for m in range(piece[0], piece[1]):
+        low, high = piece[2], piece[3]
         _gather_segment(
-            arrays, pair, walks, statistics, known, gradients, job, first, groups, m, piece[2], piece[3]
+            arrays, pair, walks, statistics, known, gradients, job, first, groups, m, low, high, sink
         )

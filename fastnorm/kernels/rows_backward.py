@@ -136,7 +136,7 @@ def _whole_groups(i, arrays, numbers, job, eps):
             if together:
                 keep_line(known, line, j)
         if together and (given(arrays[2]) or gathers(gradients, job)):
-            gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole)
+            gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole, sink)
         elif given(arrays[2]):
             statistic = statistic_of(statistics, low)
             group_gradient(arrays, pair, walks, statistic, line, job, low, whole, (buffer, sink))
@@ -181,7 +181,7 @@ def _gradient_parts(i, arrays, numbers, job, eps):
         line = moved(numbers[4], b * LINE)
         if gathers(gradients, job):
             keep_line(known, line, 0)
-            gather(arrays, pair, walks, statistics, known, gradients, job, b, one, piece)
+            gather(arrays, pair, walks, statistics, known, gradients, job, b, one, piece, sink)
         elif given(arrays[2]):
             statistic = statistic_of(statistics, b)
             group_gradient(arrays, pair, walks, statistic, line, job, b, piece, (buffer, sink))

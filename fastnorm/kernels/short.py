@@ -7,9 +7,9 @@ from .apply import pair_along, paired_run, shared_pair, standardize, write_run
 from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place
 from .loads import load, load_part, put, put_part, store
 from .memory import cast, given, moved, nothing, stack
-from .past import before_line, per_line, poured
+from .past import before_line, per_line, pour, poured
 from .reductions import EACH, added_up, added_up_each, folded
-from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
+from .sums import BLOCK, FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
 from .vectors import DOUBLES, fma, lanes, splat, spread
 
@@ -123,6 +123,16 @@ def _poured_results(x, xs, y, ys, pair, pairs, first, groups, size, known, sink)
 
 
 @routine
+def _joined_results(x, xs, y, to, pair, pairs, first, groups, size, known, sink):
+    """The same of rows that touch, and lie at y[to …]: by way of a block."""
+    block = stack(y, BLOCK)
+    for j in range(groups):
+        at, affine = place(xs, first + j, 0), place(pairs, first + j, 0)
+        paired_run(x, at, block, j * size, size, pair, affine, known_of(block, known, j), False)
+    pour(block, y, to, groups * size, sink)
+
+
+@routine
 def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, sink):
     """y of some groups of a short run each, without activation; batch: lines of mean, tail, rstd."""
     each, own = pair_along(pair, job), (nothing(pair[0]), nothing(pair[1]))
@@ -140,6 +150,10 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
         return
     if alike and size <= lanes(y) and (not streams or size % per_line(y) == 0):
         _one_vector(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known, streams)
+        return
+    to = place(ys, first, 0)
+    if streams and groups * size <= BLOCK and place(ys, first + groups - 1, 0) - to == (groups - 1) * size:
+        _joined_results(x, xs, y, to, each, pairs, first, groups, size, known, sink)
         return
     if streams:
         _poured_results(x, xs, y, ys, each, pairs, first, groups, size, known, sink)
