@@ -79,7 +79,7 @@ def test_more_threads_that_are_slower_are_seldom_tried(monkeypatch):
     timed.share(1000)
     assert timed.share(1000) > 0.98
     timed.together = 6e-6  # they have woken up
-    timed.share(1000)
+    timed.share(2500)  # a pause, at the longest
     assert timed.share(1000) < 0.01
 
 
@@ -97,6 +97,7 @@ def test_longer_calls_try_again_sooner(monkeypatch):
     timed = _Timed(1e-3, 2e-3, monkeypatch)
     timed.share(100)
     timed.together = 0.5e-3
+    timed.share(25)
     assert timed.share(100) < 0.05
 
 
