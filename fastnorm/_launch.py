@@ -84,8 +84,8 @@ def _spinning() -> Iterator[None]:
     matmul of 0.4 ms in turn, on two cores, took 32 and 12 ms. With 10,000 spins, some 0.3 ms, they take 0.2 and 0.8 ms since
     short calls try whether more threads pay, which is as long as with 1000. But with 1000 threads fall asleep between calls,
     and where a system brings what sleeps to one core, as that of a virtual machine did, they stay there for long: layer norm
-    4096×768 took 0.7 to 1.0 ms, with 10,000 spins 0.4 to 0.6. What larger calls pay beside products on BLAS's threads: spectral
-    norm of 512×512×3×3 took 0.8 ms with 1000 spins, and 1.4 with these until it left its own threads out.
+    4096×768 took 0.7 to 1.0 ms, with 10,000 spins 0.4 to 0.6. Larger calls pay for it beside products on BLAS's threads:
+    spectral norm of 512×512×3×3 took 0.8 ms with 1000 spins, and 1.4 with these until it left its own threads out.
     """
     if _SPINNING & os.environ.keys():
         yield
