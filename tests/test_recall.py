@@ -240,6 +240,37 @@ def test_running_statistics_after_right_ones(calls, rng):
         fastnorm.batch_norm(x, mean, None)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, f32, np.float64])
+def test_running_statistics_of_float64(dtype, calls, rng):
+    """As NumPy makes them unless it is told: recalled too, and told apart from others."""
+    x, weight = rng.standard_normal((4, 3, 5)).astype(dtype), np.array([1, 2, 3], dtype)
+    mean, var = rng.standard_normal(3), rng.uniform(1, 2, 3)
+    first = fastnorm.batch_norm(x, mean, var, weight)
+    known = len(calls)
+    assert known == 1
+    assert np.array_equal(fastnorm.batch_norm(x, mean, var, weight), first)
+    out = np.empty_like(x)
+    assert np.array_equal(fastnorm.batch_norm(x, mean, var, weight, out=out), first)
+    assert len(calls) == known
+    narrow, strided = mean.astype(f32), np.repeat(var, 2)[::2]
+    for other in ((narrow, var), (mean, var.astype(f32)), (mean, strided), (mean.tolist(), var)):
+        calls.clear()
+        try:
+            expected = fastnorm.batch_norm(x, *other, weight)
+        except TypeError:
+            expected = None
+        fastnorm.batch_norm(x, mean, var, weight)
+        if expected is None:
+            with pytest.raises(TypeError):
+                fastnorm.batch_norm(x, *other, weight)
+        else:
+            assert np.array_equal(fastnorm.batch_norm(x, *other, weight), expected)
+    with pytest.raises(ValueError, match="running_var"):
+        fastnorm.batch_norm(x, mean, var[:2], weight)
+    mean += 1
+    assert not np.array_equal(fastnorm.batch_norm(x, mean, var, weight), first)
+
+
 def test_running_statistics_of_16_bits_after_right_ones(calls):
     """Where weight and bias may have x's dtype, and statistics may not: they would be read beyond their end."""
     x = np.ones((5, 6), np.float16)

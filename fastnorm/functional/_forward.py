@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import computed
-from .._layout import Plan
+from .._floats import FLOAT64, computed
+from .._layout import IN_ORDER, Plan
 from ..kernels import columns, rows
 from ..kernels.activations import CODES
 from ._arrange import arrange
@@ -141,6 +141,17 @@ def normalize_sum(
     return y, total, None if values is None else _shaped(values, call, x, None)
 
 
+def _are_wide(given: tuple[Array, Array], call: Call) -> bool:
+    """Whether running statistics are such as a call's kernel reads in float64."""
+    return all(
+        s.__class__ is np.ndarray
+        and s.shape == call.parameters
+        and s.dtype == FLOAT64
+        and s.flags.num & IN_ORDER == IN_ORDER
+        for s in given
+    )
+
+
 def standardize(
     norm: Norm,
     layout: str | None,
@@ -155,13 +166,21 @@ def standardize(
 ) -> Array:
     """y from running statistics, one pair per channel."""
     given = (running_mean, running_var)
-    key, call = recall("inference", norm, layout, eps, activation, x, weight, bias, *given)
+    wide = running_mean.__class__ is np.ndarray and running_mean.dtype is FLOAT64
+    if wide:  # as NumPy makes them unless it is told; kernels read either
+        key, call = recall("inference by float64", norm, layout, eps, activation, x, weight, bias)
+    else:
+        key, call = recall("inference", norm, layout, eps, activation, x, weight, bias, *given)
     at = None
     if (
         call is not None
         and running_mean is not None
         and running_var is not None
-        and running_mean.dtype == running_var.dtype == call.dtype
+        and (
+            _are_wide((running_mean, running_var), call)
+            if wide
+            else running_mean.dtype == running_var.dtype == call.dtype
+        )
         and (out is None or free(out, call, x, weight, bias, *given))
     ):
         y = y_to = call.new() if out is None else out
@@ -177,7 +196,8 @@ def standardize(
             return _empty(x, out)
         mean, variance = running.for_inference()
         at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code), once=True)
-        key = key if x is as_given and at.plain and mean.dtype == computed(x.dtype) else None
+        read = FLOAT64 if wide else computed(x.dtype)
+        key = key if x is as_given and at.plain and mean.dtype == read else None
         call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
         x, y_to = at.x, at.results[0]
     weight, bias = call.pair(weight, bias)
