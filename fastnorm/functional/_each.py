@@ -107,7 +107,6 @@ class Each:
         self._jobs, self._columns, folds = known.of(counts[self._samples])
         # The samples by how many columns share a statistic.
         self._by_fold = {int(fold): self._samples[folds == fold] for fold in np.unique(folds)}
-        self._call = spread(each, self._elements if self._elements >= _WAKING else 0)
         self._ready: dict[Any, list[_Part]] = {}
 
     def run(
@@ -132,17 +131,18 @@ class Each:
         if parts is None:
             parts = self._ready[families, gradients] = list(self._parts(families, gradients))
         for part in parts:
-            self._call(1, part.whole, tables[part.chosen], part.jobs, part.ends, eps)
+            part.call(1, part.whole, tables[part.chosen], part.jobs, part.ends, eps)
 
     def _parts(self, families: tuple[Kernel, Kernel], gradients: tuple[int, int]) -> Iterator[_Part]:
-        own = held(self._dtype)
+        own, deserve = held(self._dtype), self._elements if self._elements >= _WAKING else 0
         for kernel, of_columns in zip(families, (False, True), strict=True):
             chosen = np.flatnonzero(self._columns == of_columns)
             if len(chosen) > 0:
                 jobs = self._jobs[chosen]
                 complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
-                whole = kernel.whole.address(own, FLOAT64)
-                yield _Part(whole, chosen, jobs, np.cumsum(self._side_by_side[chosen]))
+                whole, ends = kernel.whole.address(own, FLOAT64), np.cumsum(self._side_by_side[chosen])
+                # Each finds out for itself whether more threads pay: moments take less time than a result or a gradient.
+                yield _Part(spread(each, deserve), whole, chosen, jobs, ends)
 
     def _addresses(self, array: Laid | Array) -> Any:
         if isinstance(array, Laid):
@@ -179,6 +179,7 @@ class Each:
 class _Part(NamedTuple):
     """The samples that one kernel takes."""
 
+    call: Callable[..., Any]  # of `each`, on as many threads as pay
     whole: int  # the kernel's address
     chosen: Array
     jobs: Array
