@@ -13,13 +13,14 @@ from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 
 from ._cache import DiskCache
+from ._part import Part
 
 # No nnan and no ninf anywhere: NaN and inf follow IEEE rules. `contract` allows fused multiply-adds, which only ever
 # round less; none of these three can undo compensated arithmetic. No `reassoc` either: the order of a sum is written out,
 # in vectors, and (x - high) - low stays what it is.
 _SAFE = {"contract", "nsz", "arcp"}
 # What Python never calls needs no wrappers, each of which compiles a copy of what it wraps.
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": Part}
 
 
 def step(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import LINE, keep_small, vector_of
+from .vectors import LINE, vector_of
 
 
 @intrinsic
@@ -18,7 +18,6 @@ def pointer(typingctx, array):
     kind = types.CPointer(array.dtype)
 
     def emit(context, builder, found, arguments):
-        keep_small(builder)
         view = cgutils.create_struct_proxy(array)(context, builder, arguments[0])
         nothing = ir.Constant(view.data.type, None)
         empty = builder.icmp_signed("==", view.nitems, ir.Constant(view.nitems.type, 0))
@@ -131,7 +130,6 @@ def stack(typingctx, like, count):
     kind = types.CPointer(vector_of(like).dtype)
 
     def emit(context, builder, found, arguments):
-        keep_small(builder)
         return stack_space(context, builder, kind.dtype, count.literal_value)
 
     return kind(like, count), emit

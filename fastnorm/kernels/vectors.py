@@ -48,14 +48,6 @@ def vector_of(array):
     return Vector(dtype, BYTES * 8 // dtype.bitwidth)
 
 
-def keep_small(builder):
-    """Have LLVM leave the loops of a function as they are written.
-
-    They are vectors already; unrolled as well they compiled three times as long, for no gain in speed.
-    """
-    builder.function.attributes.add("optsize")
-
-
 # -- Arithmetic: vector and vector, or vector and number -----------------------------------------------------------
 
 
@@ -326,7 +318,6 @@ def lanes(typingctx, array):
     count = vector_of(array).count
 
     def emit(context, builder, found, arguments):
-        keep_small(builder)
         return ir.Constant(INT64, count)
 
     return types.int64(array), emit

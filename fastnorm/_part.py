@@ -1,0 +1,56 @@
+"""Parts of kernels, for which Numba stops at LLVM's language: they are optimised, and made machine code, as parts of kernels.
+
+By itself Numba does both to each function, and again to whatever contains it: the two kernels of a layer norm and its
+backward pass, of 150 functions each, took 14 and 13 s to compile so, and take 9 and 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba._dynfunc import make_function
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
+
+
+class _Library(JITCodeLibrary):  # type: ignore[misc]
+    """A function's code in LLVM's language, to be linked to others."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):  # type: ignore[misc]
+    """Numba's last step but for machine code."""
+
+    _name = "lowering_of_a_part"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = True
+        super().run_pass(state)
+        lowered = state["cr"]
+        described, kept = lowered.fndesc, (state.library,)
+        # Calls are told apart by what Python would call, if it might.
+        name = described.qualname
+        entry = make_function(described.lookup_module(), name, "a part of kernels", 0, lowered.env, kept)
+        state.targetctx.insert_user_function(entry, described, kept)
+        state["cr"] = lowered._replace(cfunc=entry)
+        return True
+
+
+class Part(CompilerBase):  # type: ignore[misc]
+    """Numba's compiler, with that step in the place of its own."""
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        own = {NativeLowering: _Lowering}
+        pipeline.passes = [(own.get(step, step), said) for step, said in pipeline.passes]
+        return [pipeline]
