@@ -1,4 +1,4 @@
-"""Parts of kernels, for which Numba stops at LLVM's language: they are optimised, and made machine code, as parts of kernels.
+"""Parts of kernels, for which Numba stops at LLVM's language: LLVM makes machine code of whole kernels only.
 
 By itself Numba does both to each function, and again to whatever contains it: the two kernels of a layer norm and its
 backward pass, of 150 functions each, took 14 and 13 s to compile so, and take 9 and 7.

@@ -18,6 +18,8 @@ from ._warmup_family import LAYERS, FamilyPart
 from .functional._arrange import arrange
 from .functional._roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
 
+__all__ = ["warmup"]
+
 _WITH_INFERENCE = ("forward", "inference", "backward")
 _WITHOUT = ("forward", "backward")
 # name -> the norm, and its modes: the classic ones, which share their kernels.
