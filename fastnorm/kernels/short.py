@@ -11,7 +11,7 @@ from .past import before_line, per_line, pour, poured
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import BLOCK, FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
-from .vectors import DOUBLES, fma, lanes, splat, spread
+from .vectors import DOUBLES, fma, in_vectors, lanes, splat, spread
 
 # Longer rows have enough to do while a sum waits for the one before it; out of L2 4096 of 768 took a tenth longer together.
 _SHARED = 512
@@ -79,6 +79,23 @@ def _two_vectors(x, at, y, to, weights, biases, known, past):
     second = standardize(load(x, at + lanes(x)), high, scale, shift)
     put(y, to, fma(first, weights[0], biases[0]), past)
     put(y, to + lanes(x), fma(second, weights[1], biases[1]), past)
+
+
+@step
+def _two_rows(x, at, y, to, size, pair, affine, known):
+    """y of two rows that have the same pairs, which are read once; at, to and known of either."""
+    weight, bias = pair
+    n, one, none = lanes(y), splat(y, 1.0), splat(y, -0.0)
+    whole = in_vectors(size, n)
+    for i in range(0, whole, n):
+        w = load(weight, affine + i) if given(weight) else one
+        c = load(bias, affine + i) if given(bias) else none
+        for k in range(2):
+            high, scale, shift = known[k]
+            store(y, to[k] + i, fma(standardize(load(x, at[k] + i), high, scale, shift), w, c))
+    if size > whole:
+        for k in range(2):
+            paired_run(x, at[k] + whole, y, to[k] + whole, size - whole, pair, affine + whole, known[k], False)
 
 
 @step
@@ -158,6 +175,14 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
     if streams:
         _poured_results(x, xs, y, ys, each, pairs, first, groups, size, known, sink)
         return
-    for j in range(groups):
+    affine, done = place(pairs, first, 0), 0
+    if alike and given(each[0]):
+        for j in range(0, groups - 1, 2):
+            where = place(xs, first + j, 0), place(xs, first + j + 1, 0)
+            to = place(ys, first + j, 0), place(ys, first + j + 1, 0)
+            both = known_of(y, known, j), known_of(y, known, j + 1)
+            _two_rows(x, where, y, to, size, each, affine, both)
+            done = j + 2
+    for j in range(done, groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
         paired_run(x, at, y, to, size, each, affine, known_of(y, known, j), False)
