@@ -19,8 +19,9 @@ import numba
 from ._cpus import allowed
 from ._launch import Layer, launch
 
-# Below this many elements a second thread costs more than it saves: a parallel region takes 2 µs to enter.
-SERIAL_ELEMENTS = 16384
+# Below this many elements a second thread costs more than it saves: a parallel region takes 2 µs to enter, and to find out
+# whether it pays another, of the 4 or 5 that layer norm takes.
+SERIAL_ELEMENTS = 32768
 # From this many on it does not count that a thread has to be woken, or waits for one that spins: that takes 70 to 1000 µs.
 # (Layer norm 4096×768 and NumPy's matmul in turn: 1.65 ms on two threads, and 1.05 where it is found that one is faster.)
 _LONG = 1 << 23

@@ -31,7 +31,7 @@ _RUNS = 16
 # Elements of float32 in a line of the cache.
 _LINE = 16
 # Fewer elements than these are done sooner on one thread: threads of Python wait for each other between NumPy's calls.
-_THREADED = 128 * SERIAL_ELEMENTS
+_THREADED = 64 * SERIAL_ELEMENTS
 
 
 @dataclass(frozen=True)
