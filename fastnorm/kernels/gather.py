@@ -13,6 +13,7 @@ from .job import (
     B1,
     CONSTANT,
     COUNTS,
+    IN_TURN,
     LENGTH,
     OPTIONS,
     SECOND_MOMENT,
@@ -88,7 +89,9 @@ def groups_together(job):
     along = job[AFFINE + ALONG] != 0
     if along and (job[AFFINE + B1] != 0 or (job[AFFINE + B0] != 0 and apart(job) == 0)):
         return np.int64(1)
-    return max(1, min(GROUPS, BATCH // (job[COUNTS + LENGTH] * reduced(job))))
+    # Those that share lines fit a block, to go past the cache: of 16×1024 of 196 a fifth faster.
+    joined = job[OPTIONS + STREAMING] == IN_TURN and not along
+    return max(1, min(GROUPS, (BLOCK if joined else BATCH) // (job[COUNTS + LENGTH] * reduced(job))))
 
 
 @step
