@@ -95,7 +95,9 @@ def _two_rows(x, at, y, to, size, pair, affine, known):
             store(y, to[k] + i, fma(standardize(load(x, at[k] + i), high, scale, shift), w, c))
     if size > whole:
         for k in range(2):
-            paired_run(x, at[k] + whole, y, to[k] + whole, size - whole, pair, affine + whole, known[k], False)
+            paired_run(
+                x, at[k] + whole, y, to[k] + whole, size - whole, pair, affine + whole, known[k], False
+            )
 
 
 @step
