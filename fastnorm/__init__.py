@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._launch import importing as _importing
 from ._threads import get_num_threads as get_num_threads
 from ._threads import num_threads as num_threads
 from ._threads import set_num_threads as set_num_threads
@@ -39,7 +40,8 @@ def __getattr__(name: str) -> Any:
 
 
 def _import(home: str) -> Any:
-    return import_module(f".{home}", __name__)
+    with _importing:
+        return import_module(f".{home}", __name__)
 
 
 def __dir__() -> list[str]:
