@@ -84,6 +84,27 @@ def test_parameters_of_another_dtype_after_plain_ones(calls):
     assert fastnorm.layer_norm_backward(x, x, mean, rstd, weight.astype(float)).dweight.dtype == np.float64
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("norm", NORMS, ids=str)
+def test_parameters_of_another_dtype_are_recalled(norm, dtype, calls, rng, monkeypatch):
+    x, weight, bias = _plain(norm, rng)
+    pair = weight.astype(dtype), bias.astype(dtype)
+    expected = norm(x, *pair)
+    gradients = norm.backward(x, x, expected[1:], *pair)
+    monkeypatch.setattr(_recall, "new_call", None)
+    found = norm(x, *pair)
+    assert _same(found, expected)
+    assert _same(norm.backward(x, x, found[1:], *pair), gradients)
+    mixed = norm(x, weight, pair[1])
+    assert np.array_equal(mixed[0], norm(x, weight, pair[1].astype(f32))[0])
+
+
+def test_a_recalled_parameter_too_large_becomes_an_infinity_without_a_word(calls):
+    x, weight = np.array([[1, 2, 4]], f32), np.array([1, 1, 1e300])
+    for _ in range(2):
+        assert np.isposinf(fastnorm.layer_norm(x, weight)[0, 2])
+
+
 class Rows(np.ndarray):
     """A subclass, which results are not of."""
 

@@ -7,14 +7,14 @@ every call. A call that is not found, or whose arrays do not pass, goes the gene
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._floats import FLOAT64, DType, computed, held
+from .._floats import FLOAT16, FLOAT32, FLOAT64, DType, cast, computed, held
 from .._layout import IN_ORDER, Ints, Plan
 from .._threads import spread
 from ..kernels.entry import bind
@@ -28,6 +28,8 @@ Key = tuple[Any, ...]
 
 # Types whose values are one where they and their types are equal: 1, 1.0 and True are not.
 _PLAIN = frozenset({bool, int, float, str, type(None), np.float32, np.float64})
+# Of parameters that are cast first.
+_OTHERS = frozenset({FLOAT16, FLOAT32, FLOAT64})
 # A process that runs through more shapes than this starts afresh; a call takes 1 KB.
 _MOST = 1024
 
@@ -136,6 +138,12 @@ def _flipped(ordered: Callable[[Array], Array], parameter: Array) -> Array:
     return ordered(parameter.T)
 
 
+def _fitted(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: Array) -> Array:
+    """A parameter of any other dtype, such as what NumPy makes unless it is told, as a call takes its own."""
+    parameter = cast(parameter, dtype, copy=False)
+    return parameter if ordered is None else ordered(parameter)
+
+
 def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: Array) -> Array:
     """A 16-bit weight or bias in the dtype in which the kernels compute, and in their order."""
     parameter = parameter.astype(dtype, copy=False)
@@ -165,15 +173,17 @@ def recall(
         return None, None
     if not simple and not x.flags.aligned:
         return None, None
+    fitting = True
     for p in parameters:
-        if p is not None and not (
-            p.__class__ is np.ndarray
-            and p.shape == call.parameters
-            and (p.dtype is call.dtype or p.dtype == call.dtype or p.dtype == call.own_dtype)
-            and p.flags.num & IN_ORDER == IN_ORDER
-        ):
+        if p is None:
+            continue
+        if p.__class__ is not np.ndarray or p.shape != call.parameters or p.flags.num & IN_ORDER != IN_ORDER:
             return None, None
-    return None, call
+        if not (p.dtype is call.dtype or p.dtype == call.dtype or p.dtype == call.own_dtype):
+            if p.dtype not in _OTHERS:
+                return None, None
+            fitting = False
+    return None, call if fitting else replace(call, parameter=partial(_fitted, call.dtype, call.parameter))
 
 
 def _plain(value: Any) -> bool:
