@@ -23,7 +23,7 @@ _HOMES = ["functional", "layers", "_warmup", "family"]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, whose module is imported when it is asked for: it takes Numba 60 ms to read all kernels' signatures."""
+    """A public name, imported when it is asked for: kernels take 60 ms and more, in which Numba reads their signatures."""
     if name == "__all__":
         return sorted([*_OWN, *(own for home in _HOMES for own in _import(home).__all__)])
     if name == "Standardizer":  # built on scikit-learn's classes

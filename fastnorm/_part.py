@@ -1,7 +1,7 @@
-"""Parts of kernels, for which Numba stops at LLVM's language: LLVM makes machine code of whole kernels only.
+"""Parts of kernels: Numba leaves them in LLVM's language, to be optimised, and made machine code, in whole kernels only.
 
-By itself Numba does both to each function, and again to whatever contains it: the two kernels of a layer norm and its
-backward pass, of 150 functions each, took 14 and 13 s to compile so, and take 9 and 7.
+By itself it does both to each function, and again to whatever calls that: the two kernels of a layer norm and its backward
+pass, of 150 functions each, took 14 and 13 s to compile so, and take 9 and 7.
 """
 
 from __future__ import annotations
