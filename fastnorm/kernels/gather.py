@@ -278,16 +278,16 @@ def _add_sums(sums, gradients, to, size):
 
 
 @routine
-def _gather_segment(
-    arrays, pair, walks, statistics, known, gradients, job, first, groups, m, low, high, sink
-):
-    """dx of segment m of some groups, elements low to high, and the gradients of each element's own pair, in one trip.
+def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, band, strip, sink):
+    """dx of some groups and the gradients of each element's own pair, in one trip.
 
-    A strip of each row at a time: an element of 16 rows of 4 KiB at a time were too many lines for one set of L1. Short rows
-    that share lines go past the cache together.
+    band: (first group, groups); strip: (segment, elements low to high of it).
+
+    A strip of each row at a time: an element of 16 rows of 4 KiB at a time were too many lines for one set of L1. Short
+    rows that share lines go past the cache together.
     """
-    dy, x, dx = arrays
-    xs, gs, ys, ps = walks
+    (dy, x, dx), (xs, gs, ys, ps) = arrays, walks
+    (first, groups), (m, low, high) = band, strip
     affine, begin, streams = place(ps, first, m), place(ys, first, m), job[OPTIONS + STREAMING] == WHOLE_LINES
     touch = place(ys, first + groups - 1, m) - begin == (groups - 1) * high
     joined = given(dx) and given(sink[0]) and not streams and touch and low == 0 and groups * high <= BLOCK
@@ -331,7 +331,5 @@ def _gather_segment(
 def gather(arrays, pair, walks, statistics, known, gradients, job, first, groups, piece, sink):
     """The same of segments first to last, elements low to high of each."""
     for m in range(piece[0], piece[1]):
-        low, high = piece[2], piece[3]
-        _gather_segment(
-            arrays, pair, walks, statistics, known, gradients, job, first, groups, m, low, high, sink
-        )
+        band, strip = (first, groups), (m, piece[2], piece[3])
+        _gather_segment(arrays, pair, walks, statistics, known, gradients, job, band, strip, sink)

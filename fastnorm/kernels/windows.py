@@ -129,9 +129,15 @@ def space_of(job, options):
     return np.empty((rings + 1) * line), np.empty((rings + before + 3) * line), line
 
 
+# They are given the arrays of a kernel and a walk for each; a position b, or `width` from the low-th of its run on; and
+# space for squares, and for powers and what else is computed of a line, with the elements of one.
+
+
 @routine
-def line_forward(x, xs, y, ys, job, options, b, squares, powers):
+def line_forward(arrays, walks, job, options, b, space):
     """y of position b, whose channels lie in a run."""
+    (x, y), (xs, ys) = arrays, walks
+    squares, powers, _ = space
     _, before, after = around(options)
     channels, at, one = job[COUNTS + LENGTH], place(xs, b, 0), np.int64(1)
     clear(squares, before)
@@ -143,8 +149,10 @@ def line_forward(x, xs, y, ys, job, options, b, squares, powers):
 
 
 @routine
-def ring_forward(x, xs, y, ys, job, options, b, low, width, squares, line, powers):
+def ring_forward(arrays, walks, job, options, b, piece, space):
     """y of some positions, channel by channel."""
+    (x, y), (xs, ys) = arrays, walks
+    (low, width), (squares, powers, line) = piece, space
     size, _, after = around(options)
     channels = reduced(job)
     clear(squares, size * line)
@@ -161,8 +169,10 @@ def ring_forward(x, xs, y, ys, job, options, b, low, width, squares, line, power
 
 
 @routine
-def line_backward(dy, dys, x, xs, dx, dxs, job, options, b, squares, powers, line):
+def line_backward(arrays, walks, job, options, b, space):
     """dx of position b, whose channels lie in a run."""
+    (dy, x, dx), (dys, xs, dxs) = arrays, walks
+    squares, powers, line = space
     _, before, after = around(options)
     channels, at, beside, one = job[COUNTS + LENGTH], place(xs, b, 0), place(dys, b, 0), np.int64(1)
     slopes, products = moved(powers, line), moved(powers, 2 * line)
@@ -178,8 +188,10 @@ def line_backward(dy, dys, x, xs, dx, dxs, job, options, b, squares, powers, lin
 
 
 @routine
-def ring_backward(dy, dys, x, xs, dx, dxs, job, options, b, low, width, squares, powers, line):
+def ring_backward(arrays, walks, job, options, b, piece, space):
     """dx of some positions, channel by channel: it follows the powers as far behind as its windows reach ahead."""
+    (dy, x, dx), (dys, xs, dxs) = arrays, walks
+    (low, width), (squares, powers, line) = piece, space
     size, before, after = around(options)
     channels, waiting = reduced(job), before + 1
     slopes = moved(powers, waiting * line)
@@ -212,38 +224,38 @@ def ring_backward(dy, dys, x, xs, dx, dxs, job, options, b, low, width, squares,
 @Phase
 def _forward(i, arrays, numbers, job, eps):
     """Some lines, or pieces."""
-    (x, y), options = listed(arrays, 2), numbers[0]
-    xs, ys, pieces, many = walk(job, X), walk(job, Y), pieces_of(job, options), blocks_per_task(job, options)
-    space, low_space, line = space_of(job, options)
-    squares, powers = pointer(space), numbers_like(pointer(low_space), x)
+    arrays, walks, options = listed(arrays, 2), (walk(job, X), walk(job, Y)), numbers[0]
+    pieces, many = pieces_of(job, options), blocks_per_task(job, options)
+    of_squares, of_lines, line = space_of(job, options)
+    space = pointer(of_squares), numbers_like(pointer(of_lines), arrays[0]), line
     for j in range(i * many, min((i + 1) * many, kept(job) * pieces)):
         b, low = j // pieces, j % pieces * _PIECE
         if options[IN_RUN] != 0:
-            line_forward(x, xs, y, ys, job, options, b, squares, powers)
+            line_forward(arrays, walks, job, options, b, space)
         else:
             width = min(_PIECE, job[COUNTS + LENGTH] - low)
-            ring_forward(x, xs, y, ys, job, options, b, low, width, squares, line, powers)
-    keep(space)
-    keep(low_space)
+            ring_forward(arrays, walks, job, options, b, (low, width), space)
+    keep(of_squares)
+    keep(of_lines)
 
 
 @Phase
 def _backward(i, arrays, numbers, job, eps):
     """Some lines, or pieces."""
-    (dy, x, dx), options = listed(arrays, 3), numbers[0]
-    dys, xs, dxs = walk(job, BESIDE), walk(job, X), walk(job, Y)
+    arrays, options = listed(arrays, 3), numbers[0]
+    walks = walk(job, BESIDE), walk(job, X), walk(job, Y)
     pieces, many = pieces_of(job, options), blocks_per_task(job, options)
-    space, low_space, line = space_of(job, options)
-    squares, powers = pointer(space), numbers_like(pointer(low_space), x)
+    of_squares, of_lines, line = space_of(job, options)
+    space = pointer(of_squares), numbers_like(pointer(of_lines), arrays[0]), line
     for j in range(i * many, min((i + 1) * many, kept(job) * pieces)):
         b, low = j // pieces, j % pieces * _PIECE
         if options[IN_RUN] != 0:
-            line_backward(dy, dys, x, xs, dx, dxs, job, options, b, squares, powers, line)
+            line_backward(arrays, walks, job, options, b, space)
         else:
             width = min(_PIECE, job[COUNTS + LENGTH] - low)
-            ring_backward(dy, dys, x, xs, dx, dxs, job, options, b, low, width, squares, powers, line)
-    keep(space)
-    keep(low_space)
+            ring_backward(arrays, walks, job, options, b, (low, width), space)
+    keep(of_squares)
+    keep(of_lines)
 
 
 @step
