@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .._floats import DType
 from .._layout import Ints
-from .._threads import SERIAL_ELEMENTS, Map, team
+from .._threads import Map, team
 from ._products import fits_own_thread
 from ._results import new
 
@@ -31,7 +31,7 @@ _RUNS = 16
 # Elements of float32 in a line of the cache.
 _LINE = 16
 # Fewer elements than these are done sooner on one thread: threads of Python wait for each other between NumPy's calls.
-_THREADED = 64 * SERIAL_ELEMENTS
+_THREADED = 1 << 21
 
 
 @dataclass(frozen=True)

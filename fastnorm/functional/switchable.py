@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import FLOAT32, FLOAT64, cast, computed
+from .._floats import FLOAT64, cast, computed
 from ..kernels.activations import CODES
 from ..kernels.mixture import mix, mix_backward
 from . import _grid
@@ -237,13 +237,11 @@ def _shared(shape: tuple[int, ...], layout: Any) -> Shared:
 def _logits(mean_weight: Any, var_weight: Any) -> Array:
     """Those of means and of variances; without them, of equal shares."""
     logits = np.zeros((2, 3))
-    for line, given, name in (
-        (logits[0], mean_weight, "mean_weight"),
-        (logits[1], var_weight, "var_weight"),
+    for line, given, name in zip(
+        logits, (mean_weight, var_weight), ("mean_weight", "var_weight"), strict=True
     ):
         if given is not None:
-            own = FLOAT32 if getattr(given, "dtype", None) is FLOAT32 else FLOAT64
-            line[:] = _checks.parameter(given, name, (3,), own, _THREE)
+            line[:] = _checks.parameter(given, name, (3,), FLOAT64, _THREE)
     return logits
 
 

@@ -57,13 +57,11 @@ def short_sums(x, walk, job, first, groups, size, batch):
 
 
 @step
-def _two_pairs(y, pair, at):
-    """The weights and biases of two vectors from `at` on; where there are none, those that change no bit."""
+def _pair_at(y, pair, at):
+    """The weights and biases of the vector from `at` on; where there are none, those that change no bit."""
     weight, bias = pair
-    n, one, none = lanes(y), splat(y, 1.0), splat(y, -0.0)
-    weights = (load(weight, at), load(weight, at + n)) if given(weight) else (one, one)
-    biases = (load(bias, at), load(bias, at + n)) if given(bias) else (none, none)
-    return weights, biases
+    w = load(weight, at) if given(weight) else splat(y, 1.0)
+    return w, load(bias, at) if given(bias) else splat(y, -0.0)
 
 
 @step
@@ -73,23 +71,21 @@ def known_of(y, known, j):
 
 
 @step
-def _two_vectors(x, at, y, to, weights, biases, known, past):
+def _two_vectors(x, at, y, to, pairs, known, past):
     high, scale, shift = known
     first = standardize(load(x, at), high, scale, shift)
     second = standardize(load(x, at + lanes(x)), high, scale, shift)
-    put(y, to, fma(first, weights[0], biases[0]), past)
-    put(y, to + lanes(x), fma(second, weights[1], biases[1]), past)
+    put(y, to, fma(first, pairs[0][0], pairs[0][1]), past)
+    put(y, to + lanes(x), fma(second, pairs[1][0], pairs[1][1]), past)
 
 
 @step
 def _two_rows(x, at, y, to, size, pair, affine, known):
     """y of two rows that have the same pairs, which are read once; at, to and known of either."""
-    weight, bias = pair
-    n, one, none = lanes(y), splat(y, 1.0), splat(y, -0.0)
+    n = lanes(y)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        w = load(weight, affine + i) if given(weight) else one
-        c = load(bias, affine + i) if given(bias) else none
+        w, c = _pair_at(y, pair, affine + i)
         for k in range(2):
             high, scale, shift = known[k]
             store(y, to[k] + i, fma(standardize(load(x, at[k] + i), high, scale, shift), w, c))
@@ -106,15 +102,15 @@ def _few_vectors(x, xs, y, ys, pair, affine, first, groups, size, known, streams
 
     25088 rows of 64 took 610 µs where each row read them again, and take 480.
     """
-    upper = size - 2 * lanes(y)
-    weights, biases = _two_pairs(y, pair, affine)
-    more, others = _two_pairs(y, pair, affine + upper)
+    n, upper = lanes(y), size - 2 * lanes(y)
+    pairs = _pair_at(y, pair, affine), _pair_at(y, pair, affine + n)
+    others = _pair_at(y, pair, affine + upper), _pair_at(y, pair, affine + upper + n)
     for j in range(groups):
         at, to = place(xs, first + j, 0), place(ys, first + j, 0)
         found, past = known_of(y, known, j), streams and before_line(y, to) == 0
-        _two_vectors(x, at, y, to, weights, biases, found, past)
+        _two_vectors(x, at, y, to, pairs, found, past)
         if upper > 0:
-            _two_vectors(x, at + upper, y, to + upper, more, others, found, past)
+            _two_vectors(x, at + upper, y, to + upper, others, found, past)
 
 
 @step
@@ -177,14 +173,12 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
     if streams:
         _poured_results(x, xs, y, ys, each, pairs, first, groups, size, known, sink)
         return
-    affine, done = place(pairs, first, 0), 0
-    if alike and given(each[0]):
-        for j in range(0, groups - 1, 2):
-            where = place(xs, first + j, 0), place(xs, first + j + 1, 0)
-            to = place(ys, first + j, 0), place(ys, first + j + 1, 0)
-            both = known_of(y, known, j), known_of(y, known, j + 1)
-            _two_rows(x, where, y, to, size, each, affine, both)
-            done = j + 2
-    for j in range(done, groups):
+    paired = in_vectors(groups, 2) if alike and given(each[0]) else 0
+    for j in range(0, paired, 2):
+        where = place(xs, first + j, 0), place(xs, first + j + 1, 0)
+        both = place(ys, first + j, 0), place(ys, first + j + 1, 0)
+        found = known_of(y, known, j), known_of(y, known, j + 1)
+        _two_rows(x, where, y, both, size, each, place(pairs, first, 0), found)
+    for j in range(paired, groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
         paired_run(x, at, y, to, size, each, affine, known_of(y, known, j), False)
