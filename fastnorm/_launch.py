@@ -31,17 +31,15 @@ _SPINNING = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
 _SPINS = "10000"
 _TBB = {"win32": "tbb12.dll", "darwin": "libtbb.12.dylib"}.get(sys.platform, "libtbb.so.12")
 
-# Reentrant, for the handler of a signal may call fastnorm while its thread is launching, or importing what has a name.
+# Reentrant, for the handler of a signal may call fastnorm while its thread is launching.
 _launching = threading.RLock()
-importing = threading.RLock()
 _launched = False
 _layer: Layer | None = None
 
-# A child must not inherit a lock that is held by a thread it lacks, nor a module that such a thread was importing: a fork
-# waits until another thread has imported, or launched and compiled, or has loaded what was compiled before. It takes the
-# last of them first, as `launch` does.
+# A child must not inherit a lock that is held by a thread it lacks: a fork waits until a call in another thread has
+# launched and compiled, or has loaded what was compiled before. It takes the last of them first, as `launch` does.
 if hasattr(os, "register_at_fork"):
-    for _lock in (global_compiler_lock, _launching, importing):
+    for _lock in (global_compiler_lock, _launching):
         os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 

@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import functional
 from ._cache import Kept, kept
 from ._floats import named
 from ._threads import get_num_threads
 from ._warmup_family import LAYERS, FamilyPart
-from .functional import batch_norm, layer_norm, layer_norm_backward
 from .functional._arrange import arrange
 from .functional._roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
-
-__all__ = ["warmup"]
 
 _WITH_INFERENCE = ("forward", "inference", "backward")
 _WITHOUT = ("forward", "backward")
@@ -52,12 +50,12 @@ class Part(NamedTuple):
         x, one = np.ones((2, 2), dtype), np.ones(2, np.float32)
         axis = 1 if by_rows else 0
         if self.mode == "forward":
-            layer_norm(x, axis=axis)
+            functional.layer_norm(x, axis=axis)
         elif self.mode == "backward":
-            layer_norm_backward(x, x, one, one, axis=axis)
+            functional.layer_norm_backward(x, x, one, one, axis=axis)
         else:
             layout = "NCL" if by_rows else "NLC"
-            batch_norm(np.stack([x, x]), one, one, layout=layout)
+            functional.batch_norm(np.stack([x, x]), one, one, layout=layout)
 
 
 def warmup(

@@ -1,4 +1,4 @@
-"""The rest of the family: names of `fastnorm` beside those of the classic norms, which are said in their packages."""
+"""The rest of the family: names that `fastnorm` imports when one of them is asked for, to be imported itself in no time."""
 
 from .functional.conditional import (
     adaptive_instance_norm,

@@ -43,11 +43,6 @@ def timeraw_import_after_numba() -> tuple[str, str]:
     return "import fastnorm", "import numba"
 
 
-def timeraw_first_name() -> tuple[str, str]:
-    """The names of the classic norms, with all kernels, which are imported when one of them is asked for."""
-    return "fastnorm.layer_norm", "import fastnorm"
-
-
 def _first_calls(norm: str, cache: str) -> Seconds:
     """In a new process, in which forward comes before backward."""
     environment = os.environ | {"NUMBA_CACHE_DIR": cache}
