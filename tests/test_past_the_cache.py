@@ -91,6 +91,32 @@ def test_short_rows(length, past, rng):
             assert all(map(np.array_equal, call(), expected))
 
 
+def _framed(shape, dtype, offset):
+    """An array that begins so many elements beyond the start of a line; and what lies before and behind it: sevens."""
+    size = int(np.prod(shape))
+    space = np.full(size + 64, 7, dtype)
+    start = -space.__array_interface__["data"][0] % 64 // space.itemsize + offset
+    return space[start : start + size].reshape(shape), (space[:start], space[start + size :])
+
+
+# Up to three vectors, 96 numbers, runs wait as a whole; then what they leave of lines does. 64 fills lines, if it begins on one.
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 4, 15])
+@pytest.mark.parametrize("size", [5, 36, 49, 64, 96, 97, 196])
+def test_short_images(size, offset, dtype, past, rng):
+    """Some hundreds, so that what waits is stored many times, each time in part."""
+    x = rng.standard_normal((3, 101, size)).astype(dtype)
+    mean, weight, bias = rng.standard_normal((3, 101)).astype(dtype)
+    given = mean, 1 + mean**2, weight, bias
+    past(None)
+    expected = fastnorm.batch_norm(x, *given)
+    past("all")
+    out, around = _framed(x.shape, dtype, offset)
+    fastnorm.batch_norm(x, *given, out=out)
+    assert np.array_equal(out, expected)
+    assert all((a == 7).all() for a in around)
+
+
 @pytest.mark.parametrize("offset", [0, 1, 15])
 @pytest.mark.parametrize("length", [8, 33, 137, 2049])
 def test_nothing_beside_the_result_is_written(length, offset, past, rng):
@@ -101,13 +127,10 @@ def test_nothing_beside_the_result_is_written(length, offset, past, rng):
     expected = [fastnorm.layer_norm(x, weight), fastnorm.layer_norm(x, weight, activation="silu")]
     past("in turn")
     for y, activation in zip(expected, (None, "silu"), strict=True):
-        space = np.full(x.size + 64, 7, np.float32)
-        start = -space.__array_interface__["data"][0] % 64 // 4 + offset
-        out = space[start : start + x.size].reshape(x.shape)
+        out, around = _framed(x.shape, np.float32, offset)
         fastnorm.layer_norm(x, weight, activation=activation, out=out)
         assert np.array_equal(out, y)
-        assert (space[:start] == 7).all()
-        assert (space[start + x.size :] == 7).all()
+        assert all((a == 7).all() for a in around)
         np.copyto(out, x)
         fastnorm.layer_norm(out, weight, activation=activation, out=out)
         assert np.array_equal(out, y)
