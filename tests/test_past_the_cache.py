@@ -99,7 +99,7 @@ def _framed(shape, dtype, offset):
     return space[start : start + size].reshape(shape), (space[:start], space[start + size :])
 
 
-# Up to three vectors, 96 numbers, runs wait as a whole; then what they leave of lines does. 64 fills lines, if it begins on one.
+# Runs of up to 96 numbers wait as a whole, longer ones' rests; 64 fill lines, if they begin on one.
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("offset", [0, 4, 15])
 @pytest.mark.parametrize("size", [5, 36, 49, 64, 96, 97, 196])

@@ -117,6 +117,7 @@ def apply(
         at = arrange(x, None, [out], shared.roles, (0, code))
         key = key if x is given and at.plain else None
         kernel, size = (columns if at.plan.columns else rows).apply, elements(shared.parameters)
+        size *= at.plan.repeats
         call = new_call(key, at.plan, shared, kernel, x, eps=added, gradients=(0, size))
         x, y_to = at.x, at.results[0]
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
@@ -156,7 +157,7 @@ def sums(
         at = arrange(x, dy, [None], shared.roles, (0, code, 1))
         key = key if dy is given[0] and x is given[1] and at.plain else None
         kernel = (columns_backward if at.plan.columns else rows_backward).backward
-        size = lines_of(at.plan), elements(shared.parameters)
+        size = lines_of(at.plan), elements(shared.parameters) * at.plan.repeats
         call = new_call(key, at.plan, shared, kernel, x, gradients=size)
         dy, x = at.beside, at.x
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))

@@ -96,7 +96,9 @@ def new_call(
     job = plan.job.copy()
     complete(job, kernel, own, given, gradients, centred)
     parameter: Callable[[Array], Array] | None = None
-    if len(shared.parameters) > 1:
+    if plan.shared:
+        parameter = plan.parameter_in
+    elif len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else None
         if shared.flipped:
             parameter = partial(_flipped, plan.parameter_in)

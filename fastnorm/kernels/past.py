@@ -1,7 +1,7 @@
 """Stores past the cache, which take whole lines of 64 bytes: what one run leaves of a line waits there for the next.
 
-A line of which a part is stored plainly and the rest past the cache is read from memory and written twice. And to read a line
-that has just been stored in parts takes until all stores before it have left the core, for which those past the cache take
+A line of which a part is stored plainly and the rest past the cache is read from memory and written twice. And to read what
+has just been stored for a line in parts takes until all stores before it have left the core, and those past the cache take
 their time: 131072 runs of 64 that began within lines took 7 to 12 ms where each was cut at its lines, and take 2 where such
 short ones wait, some tens of them.
 """
@@ -137,14 +137,12 @@ def _store_lines(y, sink):
     state[_WAITING] = rest
 
 
-@step
-def _cuts_of(y, to, size, sink):
+@routine
+def _cuts_past(y, to, size, sink):
     """Where a run is cut: behind what fills the line that has begun, and behind whole vectors from there on.
 
-    All of a short one is the first part, which waits. Without a sink there is nothing but the second of the three.
+    All of a short one is the first part, which waits.
     """
-    if not given(sink[0]):
-        return 0, size
     if sink[1][_NEXT] != to:
         flush(y, sink)
         sink[1][_NEXT] = to
@@ -154,6 +152,12 @@ def _cuts_of(y, to, size, sink):
     if head == 0:
         flush(y, sink)
     return head, head + in_vectors(size - head, lanes(y))
+
+
+@step
+def _cuts_of(y, to, size, sink):
+    """The same; without a sink there is nothing but the second of the three parts."""
+    return _cuts_past(y, to, size, sink) if given(sink[0]) else (0, size)
 
 
 @step
@@ -177,12 +181,10 @@ def _target_of(y, at, sink, part):
     return sink[0], sink[1][_WAITING], False
 
 
-@step
+@routine
 def _settle(y, count, sink, part, is_last):
     """So many numbers have been stored of a part; what is to follow them must not wait, or they are enough."""
-    space, state = sink
-    if not given(space):
-        return
+    state = sink[1]
     state[_NEXT] += count
     if part != 1:
         state[_WAITING] += count
@@ -205,7 +207,8 @@ def poured(write, run, y, to, size, sink):
         if count > 0:
             target, at, past = _target_of(y, to + first, sink, part)
             write(run, first, count, target, at, past)
-            _settle(y, count, sink, part, first + count == size)
+            if given(sink[0]):
+                _settle(y, count, sink, part, first + count == size)
 
 
 @step

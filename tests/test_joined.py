@@ -1,0 +1,107 @@
+"""Channels that are joined into one run, a column for each position, as those of small images are: same results."""
+
+import numpy as np
+import pytest
+
+import fastnorm
+from fastnorm import _layout
+from fastnorm.functional import _recall
+
+from . import test_backward, test_batches, test_layout
+from .checks import DTYPES, assert_exact, assert_gradients, assert_statistics
+from .norms import BY_LAYOUT, Norm, affine
+from .oracle import INPUTS
+
+BATCH = [norm for norm in BY_LAYOUT if norm.name == "batch_norm"]
+
+
+@pytest.fixture(autouse=True)
+def joined(monkeypatch):
+    """From now on channels are joined wherever they can be, whatever that costs."""
+    for name in ("_ELEMENTS", "_SAMPLES", "_SAMPLES_BACKWARD"):
+        monkeypatch.setattr(_layout, name, 1)
+    monkeypatch.setattr(_layout, "_FEW", 1 << 40)
+    monkeypatch.setattr(_recall, "_calls", {})
+    _layout.plan.cache_clear()
+    yield
+    _layout.plan.cache_clear()  # of what is no plan of the next test's
+
+
+def shared():
+    """Whether the last call was of channels that are joined."""
+    return list(_recall._calls.values())[-1].plan.shared
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", BATCH, ids=str)
+def test_equal_the_definition(norm, dtype, activation, rng):
+    """Known or not: a second call is recalled."""
+    x, dy = (1 + rng.standard_normal((2, *norm.shape))).astype(dtype)
+    pair = affine(norm, x.shape, rng, dtype)
+    expected, *exact_statistics = norm.exact(x, *pair, activation=activation)
+    gradients = norm.exact_backward(dy, x, *pair, activation=activation)
+    for _ in range(2):
+        y, *statistics = norm(x, *pair, activation=activation)
+        assert_exact(y, expected, dtype)
+        assert_statistics(statistics, exact_statistics, dtype)
+        found = norm.backward(dy, x, statistics, *pair, activation=activation)
+        assert_gradients(found, gradients, dtype)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_the_accuracy_table(name, rng):
+    norm = Norm("batch_norm", (40, 6, 5, 6), layout="NCHW")
+    x = INPUTS[name](norm.shape, (0, 2, 3), rng, np.float32)
+    y, *_ = norm(x)
+    assert shared()
+    assert_exact(y, norm.exact(x)[0], np.float32)
+
+
+@pytest.mark.parametrize("positions", [2, 16, 49, 1025])
+@pytest.mark.parametrize("channels", [3, 21, 513])
+def test_slabs_of_channels(channels, positions, rng):
+    """A slab has some channels whole, of about 1024 columns in all, or one."""
+    norm = Norm("batch_norm", (9, channels, positions), layout="NCL")
+    x, dy = (1 + rng.standard_normal((2, *norm.shape))).astype(np.float32)
+    pair = affine(norm, x.shape, rng, np.float32)
+    y, *statistics = norm(x, *pair)
+    assert shared()
+    assert_exact(y, norm.exact(x, *pair)[0], np.float32)
+    gradients = norm.backward(dy, x, statistics, *pair)
+    assert shared()
+    assert_gradients(gradients, norm.exact_backward(dy, x, *pair), np.float32)
+
+
+def test_running_statistics_and_parameters_of_another_dtype(rng):
+    x = rng.standard_normal((9, 5, 4, 2), dtype=np.float32)
+    weight, bias, mean = rng.standard_normal((3, 5))
+    running = mean.astype(np.float32), np.ones(5, np.float32)
+    own = [a.copy() for a in running]
+    for _ in range(2):
+        y = fastnorm.batch_norm(x, *running, weight, bias, training=True)
+        assert shared()
+    moments = x.mean((0, 2, 3), dtype=np.float64), x.var((0, 2, 3), dtype=np.float64, ddof=1)
+    for found, before, new in zip(running, own, moments, strict=True):
+        np.testing.assert_allclose(found, 0.81 * before + 0.19 * new, rtol=1e-6, atol=1e-7)
+    assert_exact(y, Norm("batch_norm", x.shape, layout="NCHW").exact(x, weight, bias)[0], np.float32)
+
+
+def test_small_images_are_joined(monkeypatch, rng):
+    """By default: those of 4×4 and less, of eight samples or, backward, 64."""
+    monkeypatch.undo()
+    _layout.plan.cache_clear()
+    norm = Norm("batch_norm", (64, 16, 4, 4), layout="NCHW")
+    x, dy = rng.standard_normal((2, *norm.shape), dtype=np.float32)
+    _, *statistics = norm(x)
+    assert shared()
+    norm.backward(dy, x, statistics)
+    assert shared()
+    norm(x.reshape(64, 4, 8, 8))
+    assert not shared()
+
+
+# Others that share batch norm's answers, and arrays of any memory: their own tests again.
+test_renorm = test_batches.test_renorm_equals_its_definition
+test_x_of_any_memory = test_layout.test_every_order_of_the_letters
+test_dy_of_any_memory = test_backward.test_dy_and_x_of_any_memory
