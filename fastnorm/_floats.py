@@ -79,10 +79,11 @@ def fitting(dtype: DType, *factors: Array) -> DType:
     own = computed(dtype)
     for factor in factors if own == FLOAT32 else ():
         size = np.abs(factor)
-        if not np.min(size, initial=1) >= _LEAST or not np.max(size, initial=1) <= _MOST:
-            size = size[(size > 0) & (size < np.inf)]
-            if np.min(size, initial=1) < _LEAST or np.max(size, initial=1) > _MOST:
-                return FLOAT64
+        if size.dtype == own or size.size == 0 or (size.min() >= _LEAST and size.max() <= _MOST):
+            continue
+        size = size[(size > 0) & (size < np.inf)]
+        if np.min(size, initial=1) < _LEAST or np.max(size, initial=1) > _MOST:
+            return FLOAT64
     return own
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._floats import FLOAT64, cast, computed, fitting, store
+from .._floats import FLOAT64, DType, cast, computed, fitting, store
 from .._layout import Ints
 from ._backward import backward
 from ._forward import normalize
-from ._grid import MEAN_SQUARE_PER_ROW
-from ._roles import LAYER
+from ._lengths import EUCLIDEAN_PER_ROW
+from ._roles import LAYER, remembered
 
 Array = NDArray[Any]
 
@@ -77,23 +77,20 @@ def weight_norm(
     """
     v = _checks.array(v, "v")
     norms = _norms(v.shape, dim)
-    length = _lengths(g, norms)
+    length, weight = _lengths(g, norms, v.dtype)
     out = _checks.result(out, "out", v, "v")
     # Where v is overwritten, nothing would be left to go back to.
     to = None if out is None or np.may_share_memory(out, v) else norms.framed(out)
-    weight = cast(length / math.sqrt(norms.elements), computed(v.dtype)).reshape(norms.lengths)
-    x = norms.framed(v)
-    y, found = normalize(MEAN_SQUARE_PER_ROW, norms.axes, x, weight, None, 0.0, None, to, True)
+    y, found = normalize(EUCLIDEAN_PER_ROW, norms.axes, norms.framed(v), weight, None, 0.0, None, to, True)
     assert found is not None
     w = norms.unframed(y)
-    norm = np.sqrt(found.variance * norms.elements).reshape(norms.shape)
-    if fitting(v.dtype, _over(norm, length)) != computed(v.dtype):
-        store(weight_norm(v.astype(np.float64), length, dim), w)
+    if fitting(v.dtype, _product(found.rstd, length), length) != computed(v.dtype):
+        store(weight_norm(v.astype(np.float64), length.reshape(norms.shape), dim), w)
     if out is not None:
         if to is None:
             np.copyto(out, w)
         w = out
-    return (w, norm) if return_norm else w
+    return (w, np.sqrt(found.variance).reshape(norms.shape)) if return_norm else w
 
 
 def weight_norm_backward(
@@ -145,20 +142,19 @@ def weight_norm_backward(
     v = _checks.array(v, "v")
     dw = _checks.like(dw, "dw", v, "v")
     norms = _norms(v.shape, dim)
-    length = _lengths(g, norms)
+    length, weight = _lengths(g, norms, v.dtype)
     own = computed(v.dtype) if g is None else g.dtype
     norm = _checks.parameter(norm, "norm", norms.shape, FLOAT64, "that of what the forward call returned")
-    root = math.sqrt(norms.elements)
-    rstd = _over(norm, root)
-    if fitting(v.dtype, rstd, _over(norm, length)) != computed(v.dtype):
-        wide = weight_norm_backward(dw.astype(np.float64), v.astype(np.float64), length, norm, dim)
+    with np.errstate(all="ignore"):
+        rstd = 1 / norm.reshape(norms.lengths)
+    if fitting(v.dtype, rstd, _product(rstd, length), length) != computed(v.dtype):
+        given = dw.astype(np.float64), v.astype(np.float64), length.reshape(norms.shape)
+        wide = weight_norm_backward(*given, norm, dim)
         return WeightNormGradients(store(wide.dv, np.empty_like(v)), cast(wide.dg, own))
-    weight = cast(length / root, computed(v.dtype)).reshape(norms.lengths)
-    arrays, rstd = (norms.framed(dw), norms.framed(v)), rstd.reshape(norms.lengths)
-    needs = (True, True, False)
-    dx, dweight, _ = backward(MEAN_SQUARE_PER_ROW, norms.axes, *arrays, None, rstd, weight, None, None, needs)
-    assert dx is not None and dweight is not None
-    return WeightNormGradients(norms.unframed(dx), cast(dweight / root, own).reshape(norms.shape))
+    arrays, needs = (norms.framed(dw), norms.framed(v)), (True, True, False)
+    found = backward(EUCLIDEAN_PER_ROW, norms.axes, *arrays, None, rstd, weight, None, None, needs)
+    assert found.dx is not None and found.dweight is not None
+    return WeightNormGradients(norms.unframed(found.dx), cast(found.dweight, own).reshape(norms.shape))
 
 
 class _Norms(NamedTuple):
@@ -178,6 +174,7 @@ class _Norms(NamedTuple):
         return v[0, ..., 0] if self.frame else v
 
 
+@remembered
 def _norms(shape: Ints, dim: Any) -> _Norms:
     kept = () if dim is None else _checks.indices(dim, "dim", shape, "v")
     axes = tuple(i for i in range(len(shape)) if i not in kept)
@@ -191,18 +188,21 @@ def _norms(shape: Ints, dim: Any) -> _Norms:
     return _Norms((*(1 + i for i in axes), 1 + len(shape)), (1, *lengths), own, elements, True)
 
 
-def _lengths(g: Any, norms: _Norms) -> Array:
+def _lengths(g: Any, norms: _Norms, dtype: DType) -> tuple[Array, Array | None]:
+    """The lengths as they are given, or in float64, and as the kernels take them; ones, and None, where there are none."""
+    own = computed(dtype)
     if g is None:
-        return np.ones(norms.shape)
-    return _checks.parameter(
-        g, "g", norms.shape, FLOAT64, "one for each norm of v, whose other axes are 1 long"
-    )
+        return np.ones(norms.lengths, own), None
+    given = own if isinstance(g, np.ndarray) and g.dtype == own else FLOAT64
+    why = "one for each norm of v, whose other axes are 1 long"
+    length = _checks.parameter(g, "g", norms.shape, given, why).reshape(norms.lengths)
+    return length, cast(length, own, copy=False)
 
 
-def _over(norm: Array, value: Any) -> Array:
-    """value / norm, infinite or NaN without a word where the norm is 0."""
+def _product(rstd: Array, length: Array) -> Array:
+    """length / norm, infinite or NaN without a word where the norm is 0."""
     with np.errstate(all="ignore"):
-        return np.asarray(value / norm)
+        return np.asarray(rstd * length)
 
 
 def weight_standardization(
