@@ -254,6 +254,12 @@ def _joined(axes: list[Axis]) -> tuple[list[Axis], Axis, int, bool] | None:
     return outside, run, size, True
 
 
+def joins_few(shape: Ints, strides: Ints, roles: Roles) -> bool:
+    """Whether channels of few positions are worth joining in inference, as backward: of many samples."""
+    axes = _axes(shape, (strides,) * 3, roles)
+    return axes is not None and axes[3] and axes[2] <= _FEW
+
+
 def _affine_stride(shape: Ints, roles: Roles, axis: int) -> int:
     """The stride of an axis in affine pairs that lie in C order."""
     if axis not in roles.affine:

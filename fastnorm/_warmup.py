@@ -13,6 +13,7 @@ import numpy as np
 from . import functional
 from ._cache import Kept, kept
 from ._floats import named
+from ._layout import Ints, element_strides
 from ._threads import get_num_threads
 from ._warmup_family import LAYERS, FamilyPart
 from .functional._arrange import arrange
@@ -124,19 +125,23 @@ def parts(
 def _families(norm: Norm, layouts: Sequence[str], mode: str) -> list[str]:
     """The families of kernels that a norm takes in some layouts."""
     by_axis = norm in (LAYER, RMS)
-    found = [_family(norm, -1, "NC", mode)] if by_axis else []
+    found = [_family(norm, -1, (2, 2), "NC", mode)] if by_axis else []
     for layout in layouts:
         argument = layout.index("C") if by_axis else (1, layout) if norm is GROUP else layout
-        found.append(_family(norm, argument, layout, mode))
+        # Many small images may take another family than few.
+        for samples in (2, 64):
+            shape = tuple(samples if letter in "NC" else 2 for letter in layout)
+            found.append(_family(norm, argument, shape, layout, mode))
     return found
 
 
-def _family(norm: Norm, argument: Any, layout: str, mode: str) -> str:
-    x = np.empty([2] * len(layout), np.float32)
-    roles = norm.shared(x.shape, argument).roles
+def _family(norm: Norm, argument: Any, shape: Ints, layout: str, mode: str) -> str:
+    x = np.empty(shape, np.float32)
+    roles = norm.shared(shape, argument).roles
     if mode == "inference":
-        roles = for_inference(x.shape, x.strides, layout)
-    return "columns" if arrange(x, None, [None], roles, (0, 0)).plan.columns else "rows"
+        roles = for_inference(shape, element_strides(x), layout)
+    beside = x if mode == "backward" else None
+    return "columns" if arrange(x, beside, [None], roles, (0, 0)).plan.columns else "rows"
 
 
 def compile_parts(

@@ -9,7 +9,7 @@ from fastnorm.functional import _recall
 
 from . import test_backward, test_batches, test_layout
 from .checks import DTYPES, assert_exact, assert_gradients, assert_statistics
-from .norms import BY_LAYOUT, Norm, affine
+from .norms import BY_LAYOUT, Norm, affine, widen
 from .oracle import INPUTS
 
 BATCH = [norm for norm in BY_LAYOUT if norm.name == "batch_norm"]
@@ -87,8 +87,29 @@ def test_running_statistics_and_parameters_of_another_dtype(rng):
     assert_exact(y, Norm("batch_norm", x.shape, layout="NCHW").exact(x, weight, bias)[0], np.float32)
 
 
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["NCL", "NCHW", "CNL", "NHWC"])
+def test_inference(layout, dtype, activation, rng):
+    """Statistics of x's dtype and of float64; recalled or not."""
+    x = rng.standard_normal([{"N": 3, "C": 70, "H": 2, "W": 3, "L": 5}[letter] for letter in layout]).astype(
+        dtype
+    )
+    mean, weight, bias = rng.standard_normal((3, 70))
+    variance = 0.5 + mean**2
+    along = [-1 if letter == "C" else 1 for letter in layout]
+    for kept in (dtype, np.float64):
+        given = [a.astype(kept) for a in (mean, variance)] + [a.astype(dtype) for a in (weight, bias)]
+        m, v, w, b = (widen(a).reshape(along) for a in given)
+        z = (widen(x) - m) / np.sqrt(v + 1e-5) * w + b
+        for _ in range(2):
+            y = fastnorm.batch_norm(x, *given, layout=layout, activation=activation)
+            assert shared() == (layout != "NHWC")
+            assert_exact(y, z if activation is None else z / (1 + np.exp(-z)), dtype)
+
+
 def test_small_images_are_joined(monkeypatch, rng):
-    """By default: those of 4×4 and less, of eight samples or, backward, 64."""
+    """By default: those of 4×4 and less, of eight samples or, backward and in inference, 64."""
     monkeypatch.undo()
     _layout.plan.cache_clear()
     norm = Norm("batch_norm", (64, 16, 4, 4), layout="NCHW")
@@ -97,6 +118,9 @@ def test_small_images_are_joined(monkeypatch, rng):
     assert shared()
     norm.backward(dy, x, statistics)
     assert shared()
+    for count in (63, 64):
+        fastnorm.batch_norm(x[:count], *np.ones((2, 16), np.float32))
+        assert shared() == (count == 64)
     norm(x.reshape(64, 4, 8, 8))
     assert not shared()
 

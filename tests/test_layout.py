@@ -176,7 +176,8 @@ def test_norms_that_coincide(dtype, rng):
 def test_runs_of_inference(shape, layout, runs, rng):
     """As few as there can be: each asks for its coefficients."""
     x = rng.standard_normal(shape, dtype=np.float32)
-    found = plan(shape, (element_strides(x),) * 2, for_inference(shape, x.strides, layout), (0, 0, 0))
+    roles = for_inference(shape, element_strides(x), layout)
+    found = plan(shape, (element_strides(x),) * 2, roles, (0, 0, 0))
     assert not found.columns
     assert np.prod(found.job[COUNTS:M0]) == runs
     assert found.length * runs == x.size

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import FLOAT64, computed
-from .._layout import IN_ORDER, Plan
+from .._layout import IN_ORDER, Plan, element_strides
 from ..kernels import columns, rows
 from ..kernels.activations import CODES
 from ._arrange import arrange
@@ -195,11 +195,14 @@ def standardize(
         if x.size == 0:
             return _empty(x, out)
         mean, variance = running.for_inference()
-        at = arrange(x, None, [out], for_inference(x.shape, x.strides, layout), (0, code), once=True)
+        roles = for_inference(x.shape, element_strides(x), layout)
+        at = arrange(x, None, [out], roles, (0, code), once=True)
         read = FLOAT64 if wide else computed(x.dtype)
         key = key if x is as_given and at.plain and mean.dtype == read else None
         call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
         x, y_to = at.x, at.results[0]
     weight, bias = call.pair(weight, bias)
+    if call.plan.shared:
+        mean, variance = call.placed(mean), call.placed(variance)
     call.kernel(1, x, y_to, weight, bias, mean, variance)
     return y if at is None else at.given_back()[0]
