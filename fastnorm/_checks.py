@@ -121,12 +121,17 @@ def running(value: Any, name: str, shape: Ints, why: str, written: bool) -> Arra
     return value
 
 
+def shown(value: Any) -> str:
+    """A wrong value in a message: of an array, given in the place of another argument, no more than its shape."""
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+
+
 def real(value: Any, name: str, such_as: str) -> float:
     """A number, NaN and infinities among them."""
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number such as {such_as}") from None
+        raise TypeError(f"{name} is {shown(value)}, expected a number such as {such_as}") from None
 
 
 def count(name: str, value: Any) -> int:
@@ -134,7 +139,7 @@ def count(name: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an int") from None
+        raise TypeError(f"{name} is {shown(value)}, expected an int") from None
     if number < 1:
         raise ValueError(f"{name} is {value}, expected at least 1")
     return number
@@ -183,7 +188,7 @@ def at_least(value: Any, name: str, least: float) -> float:
     try:
         result = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number of at least {least}") from None
+        raise TypeError(f"{name} is {shown(value)}, expected a number of at least {least}") from None
     if not result >= least:
         raise ValueError(f"{name} is {value!r}, expected at least {least}")
     return result
@@ -200,7 +205,7 @@ def momentum(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"momentum is {value!r}, expected a number from 0 to 1, such as 0.1") from None
+        raise TypeError(f"momentum is {shown(value)}, expected a number from 0 to 1, such as 0.1") from None
     if not math.isfinite(number):
         raise ValueError(f"momentum is {value!r}, expected a finite number, such as 0.1")
     return number
@@ -212,7 +217,7 @@ def activation(value: Any, codes: dict[str | None, int]) -> int:
         return codes[value]
     except (KeyError, TypeError):
         known = ", ".join(repr(name) for name in codes)
-        raise ValueError(f"activation is {value!r}, expected one of {known}") from None
+        raise ValueError(f"activation is {shown(value)}, expected one of {known}") from None
 
 
 def indices(value: Any, name: str, shape: Ints, of: str) -> Ints:
@@ -221,7 +226,7 @@ def indices(value: Any, name: str, shape: Ints, of: str) -> Ints:
     given = value if isinstance(value, tuple) else (value,)
     for axis in given:
         if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-            raise TypeError(f"{name} is {value!r}, expected an integer or a tuple of them")
+            raise TypeError(f"{name} is {shown(value)}, expected an integer or a tuple of them")
         if not -ndim <= axis < ndim:
             raise ValueError(
                 f"{name} is {value!r}, expected from {-ndim} to {ndim - 1}: {of} has {ndim} axes (shape {shape})"
@@ -249,17 +254,21 @@ def axes(axis: Any, shape: Ints, of: str = "x") -> Ints:
     return found
 
 
-@lru_cache(maxsize=256)
 def layout(value: Any, ndim: int) -> tuple[int, int]:
     """The axes of samples and of channels that a layout names."""
+    if value is not None and not isinstance(value, str):  # nor need it be hashable
+        raise TypeError(f'layout is {shown(value)}, expected a string that names the axes, such as "NCHW"')
+    return _named(value, ndim)
+
+
+@lru_cache(maxsize=256)
+def _named(value: str | None, ndim: int) -> tuple[int, int]:
     if value is None:
         if ndim < 2:
             raise ValueError(
                 f"x has {ndim} axes, expected at least 2: samples first, channels at axis 1 (or name a layout)"
             )
         return 0, 1
-    if not isinstance(value, str):
-        raise TypeError(f'layout is {value!r}, expected a string that names the axes, such as "NCHW"')
     if value.count("N") != 1 or value.count("C") != 1 or not (value.isalpha() and value.isupper()):
         raise ValueError(
             f'layout is "{value}", expected one capital letter per axis with one N and one C, such as "NHWC"'
@@ -277,7 +286,7 @@ def num_groups(value: Any, channels: int) -> int:
     """A number of groups that divides the channels."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(
-            f"num_groups is {value!r}, expected an integer that divides {channels}, the channels of x"
+            f"num_groups is {shown(value)}, expected an integer that divides {channels}, the channels of x"
         )
     if value < 1 or channels % value:
         raise ValueError(
@@ -332,7 +341,7 @@ def offsets(value: Any, total: int) -> Array:
 def num_iterations(value: Any) -> int:
     """How often to iterate."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"num_iterations is {value!r}, expected an integer of at least 1, such as 5")
+        raise TypeError(f"num_iterations is {shown(value)}, expected an integer of at least 1, such as 5")
     if value < 1:
         raise ValueError(f"num_iterations is {value}, expected at least 1, such as 5")
     return int(value)
@@ -348,5 +357,5 @@ def overlap(a: Array, b: Array) -> bool:
 def needs(value: Any) -> tuple[bool, bool, bool]:
     """Which gradients to compute."""
     if not isinstance(value, tuple | list) or len(value) != 3:
-        raise ValueError(f"needs is {value!r}, expected three booleans, for dx, dweight and dbias")
+        raise ValueError(f"needs is {shown(value)}, expected three booleans, for dx, dweight and dbias")
     return bool(value[0]), bool(value[1]), bool(value[2])

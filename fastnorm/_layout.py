@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _SHORT, _LONG = 8, 256
 # has six coefficients); those with some, where there are so many runs that one by one they come back slowly.
 _FEW, _ELEMENTS, _SAMPLES, _SAMPLES_BACKWARD = 16, 1 << 13, 8, 64
 _SOME, _RUNS, _SAMPLES_OF_SOME = 100, 1 << 15, 32
+# The most columns: they take 8 bytes each, or backward 40.
+_COLUMNS = 1 << 17
 
 Array = NDArray[Any]
 Ints = tuple[int, ...]
@@ -68,12 +70,12 @@ class Plan:
     columns: bool  # the family: is the innermost run kept?
     job: NDArray[np.int64]
     size: int  # elements
-    statistics: int  # of them in the kernels' arrays: one per kept position, or per column
-    fold: int  # columns that share one …
-    shared: bool  # … and an affine pair as well, which the kernels have for every column
+    statistics: int  # that kernels find: one per kept position, or per fold of columns
+    fold: int  # columns that share one
+    joined: bool  # are these the positions of a channel, with an affine pair for all? The kernels have it for each
     statistic_shape: Ints  # in the kernels' order …
     statistic_axes: Ints  # … and the transposition to the order of the array
-    plain: bool  # is a kernels' array of statistics in the array's order already, each in it once?
+    plain: bool  # is an array of statistics that kernels read in the array's order already, each in it once?
     parameter_axes: (
         Ints | None
     )  # the transposition that brings weight and bias into the kernels' order, if they are not in it
@@ -91,11 +93,11 @@ class Plan:
     @property
     def repeats(self) -> int:
         """How often the kernels have each affine pair."""
-        return self.fold if self.shared else 1
+        return self.fold if self.joined else 1
 
     def parameter_in(self, parameter: Array) -> Array:
         """A weight or bias in the kernels' order."""
-        if self.shared:
+        if self.joined:
             return np.repeat(parameter, self.fold)
         if self.parameter_axes is not None:
             parameter = parameter.transpose(self.parameter_axes)
@@ -123,7 +125,7 @@ class Plan:
                 if len(self.statistic_shape) == 1
                 else [s.reshape(self.statistic_shape) for s in values]
             )
-        return [s[:: self.fold].reshape(self.statistic_shape).transpose(self.statistic_axes) for s in values]
+        return [s.reshape(self.statistic_shape).transpose(self.statistic_axes) for s in values]
 
 
 @dataclass
@@ -151,10 +153,10 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
 
     None where no axis, or more than two outer axes of one role, can be walked as they lie: then the arrays are to be copied.
     """
-    axes = _axes(shape, strides, roles)
-    if axes is None:
+    found = _walk(shape, strides, roles)
+    if found is None:
         return None
-    outer, inner, fold, shared = axes
+    outer, inner, fold, joined = found
     kept_order = [a.position for a in [*outer, inner] if not a.reduced]
     parameter_order = [a.position for a in [*outer, inner] if a.reduced == (roles.affine == roles.reduced)]
     lengths = roles.statistic_shape(shape)
@@ -173,14 +175,13 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
     if any(len(level) > 2 for level in levels.values()):
         return None
     job = _job(levels[False], levels[True], inner, fold, strides, options)
-    statistics = elements(lengths) * fold
     return Plan(
         columns=not inner.reduced,
         job=job,
         size=elements(shape),
-        statistics=statistics,
+        statistics=elements(lengths),
         fold=fold,
-        shared=shared,
+        joined=joined,
         statistic_shape=tuple(lengths[i] for i in kept_order),
         statistic_axes=tuple(int(i) for i in np.argsort(kept_order)),
         plain=fold == 1 and kept_order == sorted(kept_order),
@@ -190,8 +191,17 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
     )
 
 
-def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[Axis], Axis, int, bool] | None:
-    """The axes outside the run, outermost first; the run's; how many neighbours in it share a statistic; and pairs too?"""
+class _Walk(NamedTuple):
+    """How arrays are walked."""
+
+    outer: list[Axis]  # the axes outside the run, outermost first
+    inner: Axis  # the run
+    fold: int = 1  # how many neighbours in it share a statistic
+    joined: bool = False  # is it of channels and the positions in them?
+
+
+def _walk(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> _Walk | None:
+    """None where no axis can be the run."""
     axes = []
     kept = reduced = 0
     for i, length in enumerate(shape):
@@ -216,20 +226,20 @@ def _axes(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> tuple[list[Ax
             inner = axes[-1] if alone else inner
             fold = 1
     elif roles.affine == tuple(i for i in range(len(shape)) if i not in roles.reduced):
-        joined = _joined(axes)
-        if joined is not None:
-            return joined
+        found = _joined(axes)
+        if found is not None:
+            return found
     outer = [a for a in axes if a is not inner]
     # Longest strides outermost; axes of length 1 may lie anywhere, and outermost they are in nobody's way.
     outer.sort(key=_from_outside)
-    return outer, inner, fold, False
+    return _Walk(outer, inner, fold)
 
 
 def _from_outside(axis: Axis) -> tuple[bool, int]:
     return axis.length > 1, -abs(axis.strides[1])
 
 
-def _joined(axes: list[Axis]) -> tuple[list[Axis], Axis, int, bool] | None:
+def _joined(axes: list[Axis]) -> _Walk | None:
     """Channels and the few positions within each as one run, if that pays: a column for each position of each channel.
 
     One channel after the other, a core reads and writes memory here and there. Batch norm of 128×1024×4×4 took 3.9 ms so,
@@ -245,19 +255,21 @@ def _joined(axes: list[Axis]) -> tuple[list[Axis], Axis, int, bool] | None:
     if len(within) != 1 or any(s != 1 for s in within[0].strides[1:]):
         return None
     size, rows = within[0].length, elements(tuple(a.length for a in outside))
+    if channels.length * size > _COLUMNS or any(s != size for s in channels.strides[1:]):
+        return None
     runs, backward = rows * channels.length, len(channels.strides) > 3
     few = size <= _FEW and rows >= (_SAMPLES_BACKWARD if backward else _SAMPLES) and runs * size >= _ELEMENTS
     some = size <= _SOME and rows >= _SAMPLES_OF_SOME and runs >= _RUNS
-    if not (few or some) or any(s != size for s in channels.strides[1:]):
+    if not (few or some):
         return None
     run = Axis(channels.length * size, False, [1] * len(channels.strides), channels.position)
-    return outside, run, size, True
+    return _Walk(outside, run, size, True)
 
 
 def joins_few(shape: Ints, strides: Ints, roles: Roles) -> bool:
     """Whether channels of few positions are worth joining in inference, as backward: of many samples."""
-    axes = _axes(shape, (strides,) * 3, roles)
-    return axes is not None and axes[3] and axes[2] <= _FEW
+    found = _walk(shape, (strides,) * 3, roles)
+    return found is not None and found.joined and found.fold <= _FEW
 
 
 def _affine_stride(shape: Ints, roles: Roles, axis: int) -> int:

@@ -65,8 +65,14 @@ CASES = {
     "layout: no letters": (lambda f: f.batch_norm(IMAGES, layout="NC12"), ["layout", "NC12"]),
     "layout: empty": (lambda f: f.batch_norm(IMAGES, layout=""), ["layout"]),
     "layout: a number": (lambda f: f.batch_norm(IMAGES, layout=1), ["layout", r"\b1\b"]),
+    "layout: a list": (
+        lambda f: f.instance_norm(IMAGES, layout=["N", "C", "H", "W"]),
+        ["layout", "'N', 'C'"],
+    ),
+    "layout: an array": (lambda f: f.instance_norm(IMAGES, layout=ones(6)), ["layout", r"shape \(6,\)"]),
     # num_groups
     "num_groups: does not divide": (lambda f: f.group_norm(IMAGES, 4), ["num_groups", r"\b4\b", r"\b6\b"]),
+    "num_groups: an array": (lambda f: f.group_norm(IMAGES, ones(4, 6)), ["num_groups", r"shape \(4, 6\)"]),
     "num_groups: zero": (lambda f: f.group_norm(IMAGES, 0), ["num_groups", r"\b0\b"]),
     "num_groups: negative": (lambda f: f.group_norm(IMAGES, -2), ["num_groups", "-2"]),
     "num_groups: too many": (lambda f: f.group_norm(IMAGES, 12), ["num_groups", r"\b12\b", r"\b6\b"]),

@@ -16,20 +16,21 @@ BATCH = [norm for norm in BY_LAYOUT if norm.name == "batch_norm"]
 
 
 @pytest.fixture(autouse=True)
-def joined(monkeypatch):
+def join(monkeypatch):
     """From now on channels are joined wherever they can be, whatever that costs."""
     for name in ("_ELEMENTS", "_SAMPLES", "_SAMPLES_BACKWARD"):
         monkeypatch.setattr(_layout, name, 1)
-    monkeypatch.setattr(_layout, "_FEW", 1 << 40)
+    for name in ("_FEW", "_COLUMNS"):
+        monkeypatch.setattr(_layout, name, 1 << 40)
     monkeypatch.setattr(_recall, "_calls", {})
     _layout.plan.cache_clear()
     yield
     _layout.plan.cache_clear()  # of what is no plan of the next test's
 
 
-def shared():
+def is_joined():
     """Whether the last call was of channels that are joined."""
-    return list(_recall._calls.values())[-1].plan.shared
+    return list(_recall._calls.values())[-1].plan.joined
 
 
 @pytest.mark.parametrize("activation", [None, "silu"])
@@ -54,7 +55,7 @@ def test_the_accuracy_table(name, rng):
     norm = Norm("batch_norm", (40, 6, 5, 6), layout="NCHW")
     x = INPUTS[name](norm.shape, (0, 2, 3), rng, np.float32)
     y, *_ = norm(x)
-    assert shared()
+    assert is_joined()
     assert_exact(y, norm.exact(x)[0], np.float32)
 
 
@@ -66,10 +67,10 @@ def test_slabs_of_channels(channels, positions, rng):
     x, dy = (1 + rng.standard_normal((2, *norm.shape))).astype(np.float32)
     pair = affine(norm, x.shape, rng, np.float32)
     y, *statistics = norm(x, *pair)
-    assert shared()
+    assert is_joined()
     assert_exact(y, norm.exact(x, *pair)[0], np.float32)
     gradients = norm.backward(dy, x, statistics, *pair)
-    assert shared()
+    assert is_joined()
     assert_gradients(gradients, norm.exact_backward(dy, x, *pair), np.float32)
 
 
@@ -80,7 +81,7 @@ def test_running_statistics_and_parameters_of_another_dtype(rng):
     own = [a.copy() for a in running]
     for _ in range(2):
         y = fastnorm.batch_norm(x, *running, weight, bias, training=True)
-        assert shared()
+        assert is_joined()
     moments = x.mean((0, 2, 3), dtype=np.float64), x.var((0, 2, 3), dtype=np.float64, ddof=1)
     for found, before, new in zip(running, own, moments, strict=True):
         np.testing.assert_allclose(found, 0.81 * before + 0.19 * new, rtol=1e-6, atol=1e-7)
@@ -104,7 +105,7 @@ def test_inference(layout, dtype, activation, rng):
         z = (widen(x) - m) / np.sqrt(v + 1e-5) * w + b
         for _ in range(2):
             y = fastnorm.batch_norm(x, *given, layout=layout, activation=activation)
-            assert shared() == (layout != "NHWC")
+            assert is_joined() == (layout != "NHWC")
             assert_exact(y, z if activation is None else z / (1 + np.exp(-z)), dtype)
 
 
@@ -115,14 +116,19 @@ def test_small_images_are_joined(monkeypatch, rng):
     norm = Norm("batch_norm", (64, 16, 4, 4), layout="NCHW")
     x, dy = rng.standard_normal((2, *norm.shape), dtype=np.float32)
     _, *statistics = norm(x)
-    assert shared()
+    assert is_joined()
     norm.backward(dy, x, statistics)
-    assert shared()
+    assert is_joined()
     for count in (63, 64):
         fastnorm.batch_norm(x[:count], *np.ones((2, 16), np.float32))
-        assert shared() == (count == 64)
+        assert is_joined() == (count == 64)
     norm(x.reshape(64, 4, 8, 8))
-    assert not shared()
+    assert not is_joined()
+    monkeypatch.setattr(_layout, "_COLUMNS", 255)  # what they take besides is limited
+    _layout.plan.cache_clear()
+    monkeypatch.setattr(_recall, "_calls", {})
+    norm(x)
+    assert not is_joined()
 
 
 # Others that share batch norm's answers, and arrays of any memory: their own tests again.

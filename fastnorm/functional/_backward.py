@@ -123,10 +123,10 @@ def _apart(job: Array) -> bool:
 
 def summed(lines: Array, call: Call, dtype: Any) -> tuple[Array, Array]:
     """The gradients of weight and bias from all their lines, (2, lines, parameters)."""
-    at_once = dtype in (FLOAT32, FLOAT64) and not call.plan.shared
+    at_once = dtype in (FLOAT32, FLOAT64) and not call.plan.joined
     totals = np.empty((2, lines.shape[2]), dtype if at_once else FLOAT64)
     add_lines(lines, totals)
-    if call.plan.shared:
+    if call.plan.joined:
         totals = totals.reshape(2, -1, call.plan.fold).sum(2)
     if totals.dtype != dtype:
         totals = cast(totals, dtype)

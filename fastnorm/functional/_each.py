@@ -153,24 +153,22 @@ class Each:
 
     def lines(self, count: int, kinds: int) -> Array:
         """Room for what a kernel writes of each sample, `kinds` statistics of which there are `count`."""
-        return np.empty((self._count, kinds * count * max(self._by_fold, default=1)))
+        return np.empty((self._count, kinds * count))
 
     def read(self, lines: Array, found: Sequence[Array]) -> None:
         """Bring what was written there into arrays of shape (samples, count), as far as samples have positions."""
-        for fold, chosen in self._by_fold.items():
-            for k, statistic in enumerate(found):
-                size = statistic.shape[1] * fold
-                own = lines[:, k * size : (k + 1) * size : fold]
-                if len(chosen) == len(statistic):  # of 500 sequences a third of the time
-                    statistic[...] = own
-                else:
-                    statistic[chosen] = own[chosen]
+        for k, statistic in enumerate(found):
+            own = lines[:, k * statistic.shape[1] : (k + 1) * statistic.shape[1]]
+            if len(self._samples) == len(statistic):  # of 500 sequences a third of the time
+                statistic[...] = own
+            else:
+                statistic[self._samples] = own[self._samples]
 
     def written(self, statistic: Array) -> Array:
         """A statistic of shape (samples, count) as a kernel reads it: repeated for columns that share one."""
         if max(self._by_fold, default=1) == 1:
             return np.ascontiguousarray(statistic)
-        lines = self.lines(statistic.shape[1], 1)
+        lines = np.empty((self._count, statistic.shape[1] * max(self._by_fold)))
         for fold, chosen in self._by_fold.items():
             lines[chosen, : statistic.shape[1] * fold] = np.repeat(statistic[chosen], fold, axis=1)
         return lines

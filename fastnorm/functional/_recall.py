@@ -96,7 +96,7 @@ def new_call(
     job = plan.job.copy()
     complete(job, kernel, own, given, gradients, centred)
     parameter: Callable[[Array], Array] | None = None
-    if plan.shared:
+    if plan.joined:
         parameter = plan.parameter_in
     elif len(shared.parameters) > 1:
         parameter = plan.parameter_in if plan.parameter_axes else None

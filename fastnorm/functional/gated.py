@@ -185,7 +185,7 @@ def _split(x: Array, group_size: Any) -> tuple[int, ...]:
         return x.shape
     if isinstance(group_size, bool) or not isinstance(group_size, int | np.integer):
         raise TypeError(
-            f"group_size is {group_size!r}, expected an integer that divides {x.shape[-1]}, or None"
+            f"group_size is {_checks.shown(group_size)}, expected an integer that divides {x.shape[-1]}, or None"
         )
     if group_size < 1 or x.shape[-1] % group_size:
         raise ValueError(

@@ -247,7 +247,7 @@ _GHOSTS = Norm(_per_ghost)
 
 def _size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"ghost_batch_size is {value!r}, expected an int")
+        raise TypeError(f"ghost_batch_size is {_checks.shown(value)}, expected an int")
     if value < 1:
         raise ValueError(
             f"ghost_batch_size is {value}, expected at least 1 (and 2 where there is one position)"

@@ -149,14 +149,14 @@ def local_response_norm_backward(
 
 def _check(size: Any, alpha: Any, beta: Any, k: Any) -> None:
     if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise TypeError(f"size is {size!r}, expected an int")
+        raise TypeError(f"size is {_checks.shown(size)}, expected an int")
     if size < 1:
         raise ValueError(f"size is {size}, expected at least 1")
     for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise TypeError(f"{name} is {value!r}, expected a number of at least 0") from None
+            raise TypeError(f"{name} is {_checks.shown(value)}, expected a number of at least 0") from None
         if not 0 <= number < np.inf:
             raise ValueError(f"{name} is {value!r}, expected a number of at least 0")
 

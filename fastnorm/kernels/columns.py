@@ -11,6 +11,7 @@ from .job import (
     ALONG,
     BESIDE,
     COUNTS,
+    FOLD,
     LENGTH,
     OPTIONS,
     PARAMETERS,
@@ -182,15 +183,16 @@ def _add(x, residual, total, job, i, factor):
 
 @step
 def store_statistics(statistics, state, line, rstd, job, b, low, width, alone):
-    """Mean, variance and rstd of a slab, each a line of all columns; where these `alone` are wanted, tails for rstd."""
-    all_columns = kept(job) * job[COUNTS + LENGTH]
-    at = b * job[COUNTS + LENGTH] + low
-    for k in range(width):
-        statistics[at + k] = state[k] + state[line + k]
-        statistics[all_columns + at + k] = state[2 * line + k]
-        statistics[2 * all_columns + at + k] = rstd[k]
+    """Mean, variance and rstd of a slab, each a line of all folds; where these `alone` are wanted, tails for rstd."""
+    fold, length = job[COUNTS + FOLD], job[COUNTS + LENGTH]
+    folds, first = kept(job) * length // fold, (b * length + low) // fold
+    for j in range(width // fold):
+        k, at = j * fold, first + j
+        statistics[at] = state[k] + state[line + k]
+        statistics[folds + at] = state[2 * line + k]
+        statistics[2 * folds + at] = rstd[k]
         if alone:
-            statistics[at + k], statistics[2 * all_columns + at + k] = state[k], state[line + k]
+            statistics[at], statistics[2 * folds + at] = state[k], state[line + k]
 
 
 @Phase
@@ -277,8 +279,8 @@ def _apply_found(i, arrays, numbers, job, eps):
 def forward(threads, arrays, numbers, job, eps):
     """Statistics and result of every slab: in one trip where one core has it, chunk by chunk in two where not.
 
-    arrays: as in `rows.forward`. numbers: (3, B·length), or null: mean, variance, rstd (the mean's tail where y is null),
-    each repeated for the columns that share it.
+    arrays: as in `rows.forward`. numbers: (3, B·length/fold), or null: mean, variance, rstd (the mean's tail where y is
+    null).
     """
     slabs, chunks = kept(job) * slabs_of(job), chunks_of(job)
     if is_whole(job):
