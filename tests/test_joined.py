@@ -28,6 +28,13 @@ def join(monkeypatch):
     _layout.plan.cache_clear()  # of what is no plan of the next test's
 
 
+def apart(monkeypatch):
+    """From now on none is."""
+    monkeypatch.setattr(_layout, "_COLUMNS", 0)
+    monkeypatch.setattr(_recall, "_calls", {})
+    _layout.plan.cache_clear()
+
+
 def is_joined():
     """Whether the last call was of channels that are joined."""
     return list(_recall._calls.values())[-1].plan.joined
@@ -109,6 +116,44 @@ def test_inference(layout, dtype, activation, rng):
             assert_exact(y, z if activation is None else z / (1 + np.exp(-z)), dtype)
 
 
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_given_statistics_have_the_bits_of_channels_apart(dtype, activation, monkeypatch, rng):
+    """So a sample alone, whose channels are not joined, has those that it has in a batch."""
+    x, dy = rng.standard_normal((2, 9, 70, 3, 3)).astype(dtype)
+    mean, weight, bias = rng.standard_normal((3, 70)).astype(dtype)
+    statistics, pair = (mean.astype(np.float64), 0.5 + mean.astype(np.float64) ** 2), (weight, bias)
+
+    def both():
+        y = fastnorm.batch_norm(x, mean, 0.5 + mean**2, *pair, activation=activation)
+        return y, fastnorm.batch_norm_backward(
+            dy, x, *statistics, *pair, training=False, activation=activation
+        ).dx
+
+    found = both()
+    assert is_joined()
+    apart(monkeypatch)
+    assert all(map(np.array_equal, found, both()))
+    assert not is_joined()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_bits_on_any_number_of_threads(threads, rng):
+    x, dy = rng.standard_normal((2, 64, 300, 7), dtype=np.float32)
+    weight, bias = rng.standard_normal((2, 300), dtype=np.float32)
+
+    def everything():
+        y, *statistics = fastnorm.batch_norm(x, None, None, weight, bias, training=True, return_stats=True)
+        gradients = fastnorm.batch_norm_backward(dy, x, *statistics, weight, bias)
+        return y, *statistics, *gradients, fastnorm.batch_norm(x, bias, weight**2, weight, bias)
+
+    expected = everything()
+    assert is_joined()
+    with fastnorm.num_threads(min(threads, fastnorm.get_num_threads())):
+        for _ in range(3):
+            assert all(map(np.array_equal, everything(), expected))
+
+
 def test_small_images_are_joined(monkeypatch, rng):
     """By default: those of 4×4 and less, of eight samples or, backward and in inference, 64."""
     monkeypatch.undo()
@@ -124,9 +169,7 @@ def test_small_images_are_joined(monkeypatch, rng):
         assert is_joined() == (count == 64)
     norm(x.reshape(64, 4, 8, 8))
     assert not is_joined()
-    monkeypatch.setattr(_layout, "_COLUMNS", 255)  # what they take besides is limited
-    _layout.plan.cache_clear()
-    monkeypatch.setattr(_recall, "_calls", {})
+    apart(monkeypatch)  # what the columns take besides is limited
     norm(x)
     assert not is_joined()
 
