@@ -39,7 +39,7 @@ _SHORT, _LONG = 8, 256
 # has six coefficients); those with some, where there are so many runs that one by one they come back slowly.
 _FEW, _ELEMENTS, _SAMPLES, _SAMPLES_BACKWARD = 16, 1 << 13, 8, 64
 _SOME, _RUNS, _SAMPLES_OF_SOME = 100, 1 << 15, 32
-# The most columns: of float64 they take 16 bytes each, or backward 48.
+# The most columns: of float64 they take 16 bytes each, or backward 64.
 _COLUMNS = 1 << 17
 
 Array = NDArray[Any]
