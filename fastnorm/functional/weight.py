@@ -163,7 +163,6 @@ class _Norms(NamedTuple):
     axes: Ints  # that a norm is taken over …
     lengths: Ints  # … and what is left of the shape
     shape: Ints  # of the norms as PyTorch has them
-    elements: int  # that share one
     frame: bool  # is an axis wanting that keeps its norms, or one that they are taken over?
 
     def framed(self, v: Array) -> Array:
@@ -178,14 +177,13 @@ class _Norms(NamedTuple):
 def _norms(shape: Ints, dim: Any) -> _Norms:
     kept = () if dim is None else _checks.indices(dim, "dim", shape, "v")
     axes = tuple(i for i in range(len(shape)) if i not in kept)
-    elements = math.prod(shape[i] for i in axes)
-    if elements == 0:
+    if math.prod(shape[i] for i in axes) == 0:
         raise ValueError(f"v has shape {shape}, with no element to take a norm of (dim is {dim!r})")
     own = () if dim is None else tuple(n if i in kept else 1 for i, n in enumerate(shape))
     lengths = tuple(shape[i] for i in kept)
     if kept and axes:
-        return _Norms(axes, lengths, own, elements, False)
-    return _Norms((*(1 + i for i in axes), 1 + len(shape)), (1, *lengths), own, elements, True)
+        return _Norms(axes, lengths, own, False)
+    return _Norms((*(1 + i for i in axes), 1 + len(shape)), (1, *lengths), own, True)
 
 
 def _lengths(g: Any, norms: _Norms, dtype: DType) -> tuple[Array, Array | None]:
