@@ -258,11 +258,12 @@ def layout(value: Any, ndim: int) -> tuple[int, int]:
     """The axes of samples and of channels that a layout names."""
     if value is not None and not isinstance(value, str):  # nor need it be hashable
         raise TypeError(f'layout is {shown(value)}, expected a string that names the axes, such as "NCHW"')
-    return _named(value, ndim)
+    return _axes_of(value, ndim)
 
 
 @lru_cache(maxsize=256)
-def _named(value: str | None, ndim: int) -> tuple[int, int]:
+def _axes_of(value: str | None, ndim: int) -> tuple[int, int]:
+    """The same of what may be a layout."""
     if value is None:
         if ndim < 2:
             raise ValueError(

@@ -78,7 +78,7 @@ def fitting(dtype: DType, *factors: Array) -> DType:
     """The dtype in which to compute on arrays of `dtype` times these factors, none of them subnormal in it, or too large."""
     own = computed(dtype)
     for factor in factors if own == FLOAT32 else ():
-        size = np.abs(factor)
+        size = np.abs(factor)  # what has the dtype has lost nothing to it
         if size.dtype == own or size.size == 0 or (size.min() >= _LEAST and size.max() <= _MOST):
             continue
         size = size[(size > 0) & (size < np.inf)]

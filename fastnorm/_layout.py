@@ -39,7 +39,7 @@ _SHORT, _LONG = 8, 256
 # has six coefficients); those with some, where there are so many runs that one by one they come back slowly.
 _FEW, _ELEMENTS, _SAMPLES, _SAMPLES_BACKWARD = 16, 1 << 13, 8, 64
 _SOME, _RUNS, _SAMPLES_OF_SOME = 100, 1 << 15, 32
-# The most columns: of float64 they take 16 bytes each, or backward 64.
+# The most columns: of float64 they take 32 bytes each, or backward 48.
 _COLUMNS = 1 << 17
 
 Array = NDArray[Any]
@@ -90,10 +90,9 @@ class Plan:
         """Reduced positions outside the run."""
         return int(self.job[COUNTS + M0] * self.job[COUNTS + M1])
 
-    @property
-    def repeats(self) -> int:
-        """How often the kernels have each affine pair."""
-        return self.fold if self.joined else 1
+    def pairs(self, parameters: Ints) -> int:
+        """How many affine pairs the kernels have, of parameters of that shape."""
+        return elements(parameters) * (self.fold if self.joined else 1)
 
     def parameter_in(self, parameter: Array) -> Array:
         """A weight or bias in the kernels' order."""
@@ -153,7 +152,8 @@ def plan(shape: Ints, strides: tuple[Ints, ...], roles: Roles, options: Ints) ->
 
     None where no axis, or more than two outer axes of one role, can be walked as they lie: then the arrays are to be copied.
     """
-    found = _walk(shape, strides, roles)
+    with_dy = len(strides) > 2
+    found = _walk(shape, strides, roles, _SAMPLES_BACKWARD if with_dy else _SAMPLES)
     if found is None:
         return None
     outer, inner, fold, joined = found
@@ -200,8 +200,8 @@ class _Walk(NamedTuple):
     joined: bool = False  # is it of channels and the positions in them?
 
 
-def _walk(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> _Walk | None:
-    """None where no axis can be the run."""
+def _walk(shape: Ints, strides: tuple[Ints, ...], roles: Roles, samples: int) -> _Walk | None:
+    """None where no axis can be the run. Channels of few positions are joined where there are so many `samples`."""
     axes = []
     kept = reduced = 0
     for i, length in enumerate(shape):
@@ -226,7 +226,7 @@ def _walk(shape: Ints, strides: tuple[Ints, ...], roles: Roles) -> _Walk | None:
             inner = axes[-1] if alone else inner
             fold = 1
     elif roles.affine == tuple(i for i in range(len(shape)) if i not in roles.reduced):
-        found = _joined(axes)
+        found = _joined(axes, samples)
         if found is not None:
             return found
     outer = [a for a in axes if a is not inner]
@@ -239,7 +239,7 @@ def _from_outside(axis: Axis) -> tuple[bool, int]:
     return axis.length > 1, -abs(axis.strides[1])
 
 
-def _joined(axes: list[Axis]) -> _Walk | None:
+def _joined(axes: list[Axis], samples: int) -> _Walk | None:
     """Channels and the few positions within each as one run, if that pays: a column for each position of each channel.
 
     One channel after the other, a core reads and writes memory here and there. Batch norm of 128×1024×4×4 took 3.9 ms so,
@@ -257,8 +257,8 @@ def _joined(axes: list[Axis]) -> _Walk | None:
     size, rows = within[0].length, elements(tuple(a.length for a in outside))
     if channels.length * size > _COLUMNS or any(s != size for s in channels.strides[1:]):
         return None
-    runs, backward = rows * channels.length, len(channels.strides) > 3
-    few = size <= _FEW and rows >= (_SAMPLES_BACKWARD if backward else _SAMPLES) and runs * size >= _ELEMENTS
+    runs = rows * channels.length
+    few = size <= _FEW and rows >= samples and runs * size >= _ELEMENTS
     some = size <= _SOME and rows >= _SAMPLES_OF_SOME and runs >= _RUNS
     if not (few or some):
         return None
@@ -266,9 +266,10 @@ def _joined(axes: list[Axis]) -> _Walk | None:
     return _Walk(outside, run, size, True)
 
 
+@lru_cache(maxsize=4096)
 def joins_few(shape: Ints, strides: Ints, roles: Roles) -> bool:
-    """Whether channels of few positions are worth joining in inference, as backward: of many samples."""
-    found = _walk(shape, (strides,) * 3, roles)
+    """Whether channels of few positions are worth joining in inference: of as many samples as backward."""
+    found = _walk(shape, (strides, strides), roles, _SAMPLES_BACKWARD)
     return found is not None and found.joined and found.fold <= _FEW
 
 

@@ -245,7 +245,7 @@ def _kept(n_components: Any, size: int) -> int:
     if n_components is None:
         return size
     if isinstance(n_components, bool) or not isinstance(n_components, int | np.integer):
-        raise TypeError(f"n_components is {n_components!r}, expected an integer or None")
+        raise TypeError(f"n_components is {_checks.shown(n_components)}, expected an integer or None")
     if not 1 <= n_components <= size:
         raise ValueError(f"n_components is {n_components}, expected from 1 to {size}: X has {size} features")
     return int(n_components)

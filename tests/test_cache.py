@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +165,8 @@ def test_after_a_warmup_nothing_is_compiled(dtype, monkeypatch):
     assert before.files > 0 and before.size > 0 and before.directory.is_dir()
     compiled = []
     monkeypatch.setattr(_cache.DiskCache, "save_overload", lambda own, *what: compiled.append(what))
-    x = np.ones((4, 6, 5, 5), np.float32).astype(np.dtype(dtype))
-    for layout in ("NCHW", "NHWC"):
+    ones = [np.ones(shape, np.float32).astype(np.dtype(dtype)) for shape in ((4, 6, 5, 5), (64, 64, 2, 2))]
+    for x, layout in product(ones, ("NCHW", "NHWC")):  # many small images take another way than few
         c = x.shape[layout.index("C")]
         w = np.ones(c, x.dtype)
         mean, var = np.zeros(c, np.float32), np.ones(c, np.float32)

@@ -1,5 +1,7 @@
 """Channels that are joined into one run, a column for each position, as those of small images are: same results."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -23,16 +25,21 @@ def join(monkeypatch):
     for name in ("_FEW", "_COLUMNS"):
         monkeypatch.setattr(_layout, name, 1 << 40)
     monkeypatch.setattr(_recall, "_calls", {})
-    _layout.plan.cache_clear()
+    _forget_plans()
     yield
-    _layout.plan.cache_clear()  # of what is no plan of the next test's
+    _forget_plans()  # of what is no plan of the next test's
 
 
 def apart(monkeypatch):
     """From now on none is."""
     monkeypatch.setattr(_layout, "_COLUMNS", 0)
     monkeypatch.setattr(_recall, "_calls", {})
-    _layout.plan.cache_clear()
+    _forget_plans()
+
+
+def _forget_plans():
+    for planned in (_layout.plan, _layout.joins_few):
+        planned.cache_clear()
 
 
 def is_joined():
@@ -157,7 +164,7 @@ def test_the_same_bits_on_any_number_of_threads(threads, rng):
 def test_small_images_are_joined(monkeypatch, rng):
     """By default: those of 4×4 and less, of eight samples or, backward and in inference, 64."""
     monkeypatch.undo()
-    _layout.plan.cache_clear()
+    _forget_plans()
     norm = Norm("batch_norm", (64, 16, 4, 4), layout="NCHW")
     x, dy = rng.standard_normal((2, *norm.shape), dtype=np.float32)
     _, *statistics = norm(x)
@@ -172,6 +179,27 @@ def test_small_images_are_joined(monkeypatch, rng):
     apart(monkeypatch)  # what the columns take besides is limited
     norm(x)
     assert not is_joined()
+
+
+def test_what_the_most_columns_take_besides(monkeypatch, rng):
+    """Below 8 MiB, as the contract says: of two samples here, for it is the columns that count."""
+    monkeypatch.setattr(_layout, "_COLUMNS", 1 << 17)
+    x = rng.standard_normal((2, 8192, 4, 4))
+    y, pair = np.empty_like(x), rng.standard_normal((2, 8192))
+    _, *statistics = fastnorm.batch_norm(x, None, None, *pair, training=True, return_stats=True)
+    calls = (
+        lambda: fastnorm.batch_norm(x, None, None, *pair, training=True, out=y),
+        lambda: fastnorm.batch_norm(x, *abs(pair), *pair, out=y),
+        lambda: fastnorm.batch_norm_backward(x, x, *statistics, *pair),
+    )
+    for call in calls:
+        call()
+        assert is_joined()
+        tracemalloc.start()
+        call()
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert taken < 8 << 20
 
 
 # Others that share batch norm's answers, and arrays of any memory: their own tests again.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import FLOAT32, FLOAT64, cast, computed
-from .._layout import Ints, Plan, elements
+from .._layout import Ints, Plan
 from .._threads import SERIAL_ELEMENTS
 from ..kernels import columns_backward, rows_backward
 from ..kernels.activations import CODES
@@ -74,7 +74,7 @@ def backward(
         at = arrange(x, dy, [None], shared.roles, (int(norm.second_moment), code, int(constant)))
         key = key if dy is given[0] and x is given[1] and at.plain else None
         family = columns_backward if at.plan.columns else rows_backward
-        parameters = elements(shared.parameters) * at.plan.repeats if needs[1] or needs[2] else 0
+        parameters = at.plan.pairs(shared.parameters) if needs[1] or needs[2] else 0
         size = lines_of(at.plan), parameters
         call = new_call(key, at.plan, shared, family.backward, x, gradients=size, centred=norm.centred)
         dy, x, dx_to = at.beside, at.x, at.results[0] if needs[0] else None
@@ -123,11 +123,11 @@ def _apart(job: Array) -> bool:
 
 def summed(lines: Array, call: Call, dtype: Any) -> tuple[Array, Array]:
     """The gradients of weight and bias from all their lines, (2, lines, parameters)."""
-    at_once = dtype in (FLOAT32, FLOAT64) and not call.plan.joined
-    totals = np.empty((2, lines.shape[2]), dtype if at_once else FLOAT64)
-    add_lines(lines, totals)
-    if call.plan.joined:
-        totals = totals.reshape(2, -1, call.plan.fold).sum(2)
+    if call.plan.joined:  # in one line
+        totals = lines.reshape(2, -1, call.plan.fold).sum(2)
+    else:
+        totals = np.empty((2, lines.shape[2]), dtype if dtype in (FLOAT32, FLOAT64) else FLOAT64)
+        add_lines(lines, totals)
     if totals.dtype != dtype:
         totals = cast(totals, dtype)
     ordered, shape = call.plan.parameter_out, call.parameters

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import FLOAT64
-from .._layout import Ints, elements
+from .._layout import Ints
 from ..kernels import columns, columns_backward, rows, rows_backward
 from ..kernels.activations import CODES
 from ._arrange import arrange
@@ -116,8 +116,7 @@ def apply(
             return np.empty_like(x) if out is None else out
         at = arrange(x, None, [out], shared.roles, (0, code))
         key = key if x is given and at.plain else None
-        kernel, size = (columns if at.plan.columns else rows).apply, elements(shared.parameters)
-        size *= at.plan.repeats
+        kernel, size = (columns if at.plan.columns else rows).apply, at.plan.pairs(shared.parameters)
         call = new_call(key, at.plan, shared, kernel, x, eps=added, gradients=(0, size))
         x, y_to = at.x, at.results[0]
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))
@@ -157,7 +156,7 @@ def sums(
         at = arrange(x, dy, [None], shared.roles, (0, code, 1))
         key = key if dy is given[0] and x is given[1] and at.plain else None
         kernel = (columns_backward if at.plan.columns else rows_backward).backward
-        size = lines_of(at.plan), elements(shared.parameters) * at.plan.repeats
+        size = lines_of(at.plan), at.plan.pairs(shared.parameters)
         call = new_call(key, at.plan, shared, kernel, x, gradients=size)
         dy, x = at.beside, at.x
     pair = call.pair(*(rounded(p, call.dtype) for p in (weight, bias)))

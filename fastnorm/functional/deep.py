@@ -203,7 +203,7 @@ def _alone(layers: int) -> DeepConstants:
 
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r}, expected how many layers there are")
+        raise TypeError(f"{name} is {_checks.shown(value)}, expected how many layers there are")
     if value < 0:
         raise ValueError(f"{name} is {value}, expected how many layers there are, 0 for none")
     return int(value)

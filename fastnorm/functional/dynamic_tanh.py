@@ -166,7 +166,7 @@ def _one(alpha: Any) -> Array:
     if result.dtype.kind in "iu":
         result = result.astype(np.float64)
     if result.dtype.kind != "f" and result.dtype.name != "bfloat16":
-        raise TypeError(f"alpha is {alpha!r}, expected a number, or an array of one")
+        raise TypeError(f"alpha is {_checks.shown(alpha)}, expected a number, or an array of one")
     if result.size != 1:
         raise ValueError(f"alpha has shape {result.shape}, expected a number, or an array of one")
     return result

@@ -129,7 +129,7 @@ def _scale(value: Any) -> float:
         with np.errstate(over="ignore"):
             number = float(np.float32(value))
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"scale is {value!r}, expected a number such as 0.02, or None") from None
+        raise TypeError(f"scale is {_checks.shown(value)}, expected a number such as 0.02, or None") from None
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"scale is {value!r}, expected a positive finite number, such as 0.02")
     return number

@@ -181,7 +181,7 @@ def _place(dim: Any, w: Array) -> _Place:
     if w.size == 0:
         raise ValueError(f"w has shape {w.shape}, with no element: there is no singular value")
     if isinstance(dim, tuple):
-        raise TypeError(f"dim is {dim!r}, expected an integer, the axis of the outputs")
+        raise TypeError(f"dim is {_checks.shown(dim)}, expected an integer, the axis of the outputs")
     (axis,) = _checks.indices(dim, "dim", w.shape, "w")
     along = tuple(i for i in range(w.ndim) if i != axis)
     lengths, rows = tuple(w.shape[i] for i in along), w.shape[axis]
