@@ -29,7 +29,6 @@ from .kernels.job import (
     Y,
 )
 from .kernels.short import ROWS
-from .kernels.slabs import rows_together
 
 # Where an axis has the stride of the results.
 _RESULT = 2
@@ -266,13 +265,6 @@ def _joined(axes: list[Axis], samples: int) -> _Walk | None:
     return _Walk(outside, run, size, True)
 
 
-@lru_cache(maxsize=4096)
-def joins_few(shape: Ints, strides: Ints, roles: Roles) -> bool:
-    """Whether channels of few positions are worth joining in inference: of as many samples as backward."""
-    found = _walk(shape, (strides, strides), roles, _SAMPLES_BACKWARD)
-    return found is not None and found.joined and found.fold <= _FEW
-
-
 def _affine_stride(shape: Ints, roles: Roles, axis: int) -> int:
     """The stride of an axis in affine pairs that lie in C order."""
     if axis not in roles.affine:
@@ -316,12 +308,8 @@ def _job(
     job[OPTIONS : OPTIONS + len(options)] = options
     next_runs = reduced or kept
     in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
-    touch = len(reduced) == 1 and all(s == inner.length for s in reduced[0].strides[1:])
-    together = 1
-    if touch and not inner.reduced:
-        together = rows_together(inner.length)
-    elif not reduced and options[ACTIVATION] == NONE:
-        together = ROWS
+    along = inner.strides[0] != 0
+    together = 1 if inner.reduced and along and options[ACTIVATION] != NONE else ROWS
     job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], together if in_turn else 0)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):

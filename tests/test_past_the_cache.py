@@ -99,20 +99,21 @@ def _framed(shape, dtype, offset):
     return space[start : start + size].reshape(shape), (space[:start], space[start + size :])
 
 
-# Runs of up to 96 numbers wait as a whole, longer ones' rests; 64 fill lines, if they begin on one.
+# Runs that share lines, and vectors; 64 fill lines, if they begin on one.
+@pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("offset", [0, 4, 15])
 @pytest.mark.parametrize("size", [5, 36, 49, 64, 96, 97, 196])
-def test_short_images(size, offset, dtype, past, rng):
-    """Some hundreds, so that what waits is stored many times, each time in part."""
+def test_short_images(size, offset, dtype, activation, past, rng):
+    """Some hundreds, of which what waits has to be stored many times."""
     x = rng.standard_normal((3, 101, size)).astype(dtype)
     mean, weight, bias = rng.standard_normal((3, 101)).astype(dtype)
     given = mean, 1 + mean**2, weight, bias
     past(None)
-    expected = fastnorm.batch_norm(x, *given)
+    expected = fastnorm.batch_norm(x, *given, activation=activation)
     past("all")
     out, around = _framed(x.shape, dtype, offset)
-    fastnorm.batch_norm(x, *given, out=out)
+    fastnorm.batch_norm(x, *given, activation=activation, out=out)
     assert np.array_equal(out, expected)
     assert all((a == 7).all() for a in around)
 

@@ -202,7 +202,5 @@ def standardize(
         call = new_call(key, at.plan, shared, _family(at.plan).apply, x, eps=added, given=mean.dtype)
         x, y_to = at.x, at.results[0]
     weight, bias = call.pair(weight, bias)
-    if call.plan.joined:
-        mean, variance = call.placed(mean), call.placed(variance)
     call.kernel(1, x, y_to, weight, bias, mean, variance)
     return y if at is None else at.given_back()[0]

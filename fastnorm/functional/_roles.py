@@ -8,7 +8,7 @@ from functools import lru_cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
 from .. import _checks
-from .._layout import Ints, Roles, elements, joins_few
+from .._layout import Ints, Roles, elements
 from ..kernels.job import SUM_OF_SQUARES
 
 
@@ -138,11 +138,8 @@ def _why(shape: Ints, channel: int, layout: str | None) -> str:
 
 
 def for_inference(shape: Ints, strides: Ints, layout: Any) -> Roles:
-    """Batch and instance norm with given statistics: rows in the order of memory, or columns of all samples at once."""
+    """Batch and instance norm with given statistics: rows in the order of memory, or columns."""
     _, channel = _checks.layout(layout, len(shape))
-    by_channel = Roles(_others(shape, channel), (channel,))
-    if joins_few(shape, strides, by_channel):
-        return by_channel
     spatial = [i for i in range(len(shape)) if i != channel and shape[i] > 1]
     outermost = max(spatial, key=lambda i: abs(strides[i]), default=channel)
     innermost = all(abs(strides[channel]) < abs(strides[i]) for i in spatial)

@@ -5,12 +5,15 @@ import numpy as np
 from .._jit import routine, step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
-from .loads import load, load_part, put, store, store_part
-from .memory import cast, given, is_staged, nothing, numbers_like, stage
-from .past import pour, poured
+from .loads import load, load_part, some_vector, store, store_part
+from .memory import cast, given, is_staged, moved, nothing, numbers_like, stage
+from .past import pour, poured, waiting, written
 from .phases import run_one
 from .sums import BLOCK
-from .vectors import fma, in_vectors, lanes, splat
+from .vectors import BYTES, fma, in_vectors, lanes, splat
+
+# Space for what passes through a buffer: a block, behind what waits before it.
+STAGED = BLOCK + BYTES // 4
 
 
 @strict
@@ -58,12 +61,11 @@ def standardize(x, high, scale, shift):
 
 
 @step
-def plain_run(x, at, y, to, size, high, scale, shift, past):
+def plain_run(x, at, y, to, size, high, scale, shift):
     """y = (x - high)·scale + shift."""
     n = lanes(y)
     whole = in_vectors(size, n)
-    rest = size - whole
-    if rest > 0 and whole > 0 and not past:
+    if whole < size and whole > 0:
         # The last vector overlaps the one before, and is read first, for y may be x; masked, 8192 segments of 196 took a
         # tenth longer.
         end = size - n
@@ -73,83 +75,72 @@ def plain_run(x, at, y, to, size, high, scale, shift, past):
         store(y, to + end, standardize(last, high, scale, shift))
         return
     for i in range(0, whole, n):
-        put(y, to + i, standardize(load(x, at + i), high, scale, shift), past)
-    if rest > 0:
-        store_part(y, to + whole, standardize(load_part(x, at + whole, rest), high, scale, shift), rest)
+        store(y, to + i, standardize(load(x, at + i), high, scale, shift))
+    if whole < size:
+        store_part(y, to, standardize(load_part(x, at, size), high, scale, shift), size)
 
 
 @step
-def weight_run(x, at, y, to, size, weight, affine, high, scale, shift, past):
-    """y = ((x - high)·scale + shift)·weight."""
-    n = lanes(y)
-    whole = in_vectors(size, n)
-    for i in range(0, whole, n):
-        put(y, to + i, standardize(load(x, at + i), high, scale, shift) * load(weight, affine + i), past)
-    rest = size - whole
-    if rest > 0:
-        x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
-        store_part(y, to + whole, x_hat * load_part(weight, affine + whole, rest), rest)
+def run_vector(run, i, count, fetch):
+    """A vector of y = ((x - high)·scale + shift)·weight + bias, for `written` and `poured`.
 
-
-@step
-def affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift, past):
-    """y = ((x - high)·scale + shift)·weight + bias."""
-    n = lanes(y)
-    whole = in_vectors(size, n)
-    for i in range(0, whole, n):
-        x_hat = standardize(load(x, at + i), high, scale, shift)
-        put(y, to + i, fma(x_hat, load(weight, affine + i), load(bias, affine + i)), past)
-    rest = size - whole
-    if rest > 0:
-        i = affine + whole
-        x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
-        store_part(y, to + whole, fma(x_hat, load_part(weight, i, rest), load_part(bias, i, rest)), rest)
-
-
-@step
-def paired_run(x, at, y, to, size, pair, affine, known, past):
-    """One of the three; a pair is given where each element has its own, and null where not; known: high, scale, shift."""
-    weight, bias = pair
-    high, scale, shift = known
+    run: x and where it begins, the pair and where it does, null where no element has its own; high, scale and shift.
+    """
+    x, at, (weight, bias), affine, (high, scale, shift) = run
+    value = standardize(fetch(x, at + i, count), high, scale, shift)
     if not given(weight):
-        plain_run(x, at, y, to, size, high, scale, shift, past)
-    elif not given(bias):
-        weight_run(x, at, y, to, size, weight, affine, high, scale, shift, past)
-    else:
-        affine_run(x, at, y, to, size, weight, bias, affine, high, scale, shift, past)
+        return value
+    w = fetch(weight, affine + i, count)
+    return fma(value, w, fetch(bias, affine + i, count)) if given(bias) else value * w
 
 
 @step
-def write_run(run, first, count, y, to, past):
-    """A part of a run for `poured`."""
-    x, at, pair, affine, known = run
-    paired_run(x, at + first, y, to, count, pair, affine + first, known, past)
+def paired_run(x, at, y, to, size, pair, affine, known):
+    """Such a run of y; known: high, scale, shift."""
+    if given(pair[0]):
+        written(run_vector, (x, at, pair, affine, known), 0, size, y, to)
+    else:
+        plain_run(x, at, y, to, size, known[0], known[1], known[2])
 
 
 @routine
-def _staged_run(x, at, y, to, size, pair, affine, known, code, beside):
-    """A run of at most a block by way of a buffer: with an activation."""
+def _staged_run(vector, run, first, last, y, to, code, beside):
+    """A part of a run, at most a block, by way of a buffer: with an activation.
+
+    It lies in the buffer as in the vectors of y. Otherwise each would be read there from two that have just been stored,
+    for which a core waits.
+    """
     buffer, sink = beside
-    known = splat(buffer, known[0]), splat(buffer, known[1]), splat(buffer, known[2])
-    paired_run(x, at, buffer, np.int64(0), size, pair, affine, known, False)
-    activate(buffer, np.int64(0), size, code)
-    pour(buffer, y, to, size, sink)
+    before, begun, size = waiting(y, to, sink) if given(sink[0]) else 0, first, last - first
+    if before > 0:
+        limits = before, min(lanes(y), before + size)
+        store(buffer, 0, vector(run, begun - before, limits, some_vector))
+        first = begun + limits[1] - before
+    written(vector, run, first, last, buffer, before + first - begun)
+    activate(buffer, np.int64(0), before + size, code)
+    pour(moved(buffer, before), y, to, size, sink)
+
+
+@step
+def apply_vectors(vector, run, y, to, size, job, beside):
+    """A run of y as `vector` makes it, with its activation; beside: a buffer and a sink."""
+    code, sink = job[OPTIONS + ACTIVATION], beside[1]
+    staged = code != NONE and is_staged(y, given(sink[0]))
+    for i in range(0, size, BLOCK):
+        last = min(i + BLOCK, size)
+        if staged:
+            _staged_run(vector, run, i, last, y, to + i, code, beside)
+            continue
+        poured(vector, run, i, last, y, to + i, sink)
+        if code != NONE:
+            activate(stage(y, beside[0], staged), to + i, last - i, code)
 
 
 @step
 def apply_run(x, at, y, to, size, pair, affine, known, job, beside):
     """A run of y, with its activation; known is (high, scale, shift), beside a buffer and a sink."""
-    code, sink = job[OPTIONS + ACTIVATION], beside[1]
-    staged = code != NONE and is_staged(y, given(sink[0]))
     vectors = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
-    for i in range(0, size, BLOCK):
-        count = min(BLOCK, size - i)
-        if staged:
-            _staged_run(x, at + i, y, to + i, count, pair, affine + i, known, code, beside)
-            continue
-        poured(write_run, (x, at + i, pair, affine + i, vectors), y, to + i, count, sink)
-        if code != NONE:
-            activate(stage(y, beside[0], staged), to + i, count, code)
+    apply_vectors(run_vector, (x, at, pair, affine, vectors), y, to, size, job, beside)
 
 
 @step

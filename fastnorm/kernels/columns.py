@@ -29,7 +29,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, is_staged, keep, moved, numbers_like, pointer, stack, stage
-from .past import flush, new_sink, pour, poured, room
+from .past import flush, new_sink, pour, poured, room, written
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -55,35 +55,27 @@ from .slabs import (
 )
 from .sums import rstd_with
 from .tiles import (
-    apply_row,
-    apply_row_affine,
     fill_coefficients,
     fill_given,
     padded,
+    paired_row_vector,
     repeat,
+    row_vector,
 )
-from .vectors import lanes
+from .vectors import lanes, splat
 
 # -- Applying ------------------------------------------------------------------------------------------------------
 
 
-@step
-def _write_row(row, first, count, y, to, past):
-    """A part of a row for `poured`; known: lines and their length, own: whether the row has a pair of its own, and that."""
-    x, at, known, own = row
-    lines, line = moved(known[0], first), known[1]
-    by_row, weight, bias = own
-    if by_row:
-        apply_row_affine(x, at + first, y, to, count, lines, line, weight, bias, past)
-    else:
-        apply_row(x, at + first, y, to, count, lines, line, past)
-
-
 @routine
-def _staged_row(x, at, y, to, width, known, own, code, sink):
-    """The same by way of a buffer, behind three lines: with an activation."""
-    buffer, start = moved(known[0], 3 * known[1]), np.int64(0)
-    _write_row((x, at, known, own), start, width, buffer, start, False)
+def _staged_row(row, y, to, width, by_row, code, sink):
+    """A row by way of a buffer, behind three lines: with an activation."""
+    lines, line = row[2]
+    buffer, start = moved(lines, 3 * line), np.int64(0)
+    if by_row:
+        written(paired_row_vector, row, start, width, buffer, start)
+    else:
+        written(row_vector, row, start, width, buffer, start)
     activate(buffer, start, width, code)
     pour(buffer, y, to, width, sink)
 
@@ -101,11 +93,14 @@ def _apply_band(x, y, walks, pair, job, band, low, width, known, sink):
         m = first + r * wide
         at, to = place(xs, b, m) + low, place(ys, b, m) + low
         w, c = shared_pair(weight, bias, place(pairs, b, m)) if by_row else (1.0, 0.0)
-        own = by_row, w, c
+        row = x, at, known, (splat(y, w), splat(y, c))
         if staged:
-            _staged_row(x, at, y, to, width, known, own, code, sink)
+            _staged_row(row, y, to, width, by_row, code, sink)
             continue
-        poured(_write_row, (x, at, known, own), y, to, width, sink)
+        if by_row:
+            poured(paired_row_vector, row, 0, width, y, to, sink)
+        else:
+            poured(row_vector, row, 0, width, y, to, sink)
         if code != NONE:
             activate(stage(y, known[0], staged), to, width, code)
 

@@ -22,17 +22,17 @@ from .job import (
 )
 from .loads import add_part_to, add_to, load, load_part, part_vector, put, put_part, whole_vector
 from .memory import given, is_double, is_staged, moved, stack, stage
-from .past import before_line, flush, new_sink, pour, room
+from .past import before_line, flush, new_sink, pour, room, written
 from .reductions import added_up
 from .slabs import FOUR_WIDE, THREE_WIDE, WIDE, clear, rows_per_chunk, widening
 from .tiles import (
     FEW,
     TILE,
-    apply_row,
-    apply_row_affine,
     carry_over,
     known_columns,
+    paired_row_vector,
     repeat,
+    row_vector,
     sum_of_places,
 )
 from .vectors import fma, head, lanes, splat
@@ -67,12 +67,13 @@ def row_weight(pair, walks, job, b, m):
 def row_gradient(dy, beside, x, at, width, lines, line, pair, row_pair, job, g):
     """g = dy·act'(z) of one row, z recomputed from x; dy where there is no activation."""
     of_z = moved(lines, Z_HIGH * line)
+    row, none = (x, at, (of_z, line), (splat(x, row_pair[0]), splat(x, row_pair[1]))), np.int64(0)
     if job[OPTIONS + ACTIVATION] == NONE:
         pass
     elif has_row_pair(pair, job):
-        apply_row_affine(x, at, g, np.int64(0), width, of_z, line, row_pair[0], row_pair[1], False)
+        written(paired_row_vector, row, none, width, g, none)
     else:
-        apply_row(x, at, g, np.int64(0), width, of_z, line, False)
+        written(row_vector, row, none, width, g, none)
     activate_backward(dy, beside, g, width, job[OPTIONS + ACTIVATION])
 
 

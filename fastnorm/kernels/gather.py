@@ -13,7 +13,6 @@ from .job import (
     B1,
     CONSTANT,
     COUNTS,
-    IN_TURN,
     LENGTH,
     OPTIONS,
     SECOND_MOMENT,
@@ -26,6 +25,7 @@ from .job import (
     place,
     reduced,
     slot,
+    touch,
 )
 from .loads import (
     add_part_to,
@@ -41,7 +41,7 @@ from .loads import (
     whole_vector,
 )
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import before_line, deliver, pour
+from .past import before_line, deliver, pour, poured
 from .reductions import EACH, added_up_each, folded
 from .rows_gradient import (
     BATCH,
@@ -55,6 +55,7 @@ from .rows_gradient import (
     SCALE,
     SHIFT,
     SPACE,
+    gradient_vector,
     plain_sums,
     statistic_of,
     through_activation,
@@ -63,6 +64,7 @@ from .rows_gradient import (
 from .slabs import clear
 from .sums import BLOCK
 from .tiles import store_coefficients
+from .touching import lengths_of, suit, touching_gradients
 from .vectors import fma, in_vectors, lanes, narrow, splat, spread, wide
 
 # A block of the sums: in the precision of the input up to here. Rows of 2048 gain a tenth by it, of 64 two thirds.
@@ -89,9 +91,7 @@ def groups_together(job):
     along = job[AFFINE + ALONG] != 0
     if along and (job[AFFINE + B1] != 0 or (job[AFFINE + B0] != 0 and apart(job) == 0)):
         return np.int64(1)
-    # Those that share lines fit a block, to go past the cache: of 16×1024 of 196 a fifth faster.
-    joined = job[OPTIONS + STREAMING] == IN_TURN and not along
-    return max(1, min(GROUPS, (BLOCK if joined else BATCH) // (job[COUNTS + LENGTH] * reduced(job))))
+    return max(1, min(GROUPS, BATCH // (job[COUNTS + LENGTH] * reduced(job))))
 
 
 @step
@@ -228,6 +228,22 @@ def _terms_of(x, known, j):
         splat(x, known[OF_1 * GROUPS + j]),
         splat(x, known[BEYOND * GROUPS + j]),
     )
+
+
+@routine
+def row_gradients(arrays, pair, walks, known, job, first, groups, sink):
+    """dx of some groups of a row each."""
+    (dy, x, dx), (xs, gs, ys, ps), size = arrays, walks, job[COUNTS + LENGTH]
+    weight = pair_along(pair, job)[0]
+    touching = touch(xs[0], size) and touch(gs[0], size) and touch(ys[0], size)
+    if touching and suit(size) and not given(weight):
+        runs = dy, place(gs, first, 0), x, place(xs, first, 0), known, GROUPS, lengths_of(size)
+        poured(touching_gradients, runs, 0, groups * size, dx, place(ys, first, 0), sink)
+        return
+    for j in range(groups):
+        terms, b = _terms_of(x, known, j), first + j
+        run = dy, place(gs, b, 0), x, place(xs, b, 0), weight, place(ps, b, 0), terms[:3], terms[3:6]
+        poured(gradient_vector, run, 0, size, dx, place(ys, b, 0), sink)
 
 
 @step

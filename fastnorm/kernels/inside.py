@@ -60,7 +60,7 @@ def _norm_row(x, weight, bias, eps, y, second_moment):
     high, scale, shift = coefficients(to, (mean, tail, rstd), 1.0, 0.0)
     pair = pointer(weight), pointer(bias)
     known = splat(to, high), splat(to, scale), splat(to, shift)
-    paired_run(pointer(x), none, to, none, x.size, pair, none, known, False)
+    paired_run(pointer(x), none, to, none, x.size, pair, none, known)
 
 
 @inside

@@ -68,6 +68,13 @@ def place(walk, b, m):
 
 
 @step
+def touch(level, length):
+    """Whether runs of a length follow each other along b or along m, as a walk has it, without gaps."""
+    inner, _, step = level
+    return inner == 0 and step == length
+
+
+@step
 def start(job, array, b, m):
     """The same, for a run that is looked up alone."""
     return place(walk(job, array), b, m)

@@ -15,39 +15,39 @@ from .vectors import (
     Vector,
     as_many,
     constant,
-    first_lanes,
     indices,
+    lanes_within,
     llvm,
     vector_of,
 )
 
 
 def place_of(builder, memory, index, whole):
-    """The address of memory[index], as that of a vector."""
-    return builder.bitcast(builder.gep(memory, [index], inbounds=True), whole.as_pointer())
+    """The address of memory[index], as that of a vector, which may begin before the memory does."""
+    return builder.bitcast(builder.gep(memory, [index]), whole.as_pointer())
 
 
-def _read(builder, memory, index, whole, size, count):
-    """The vector at memory[index]; or its first `count` numbers, then zeros, and nothing is read beyond them."""
+def _read(builder, memory, index, whole, size, limits):
+    """The vector at memory[index]; or where there are limits, the numbers within them, and nothing else is read."""
     place = place_of(builder, memory, index, whole)
-    if count is None:
+    if not limits:
         value = builder.load(place)
         value.align = size
         return value
-    mask = first_lanes(builder, whole, count)
+    mask = lanes_within(builder, whole, limits)
     kinds = [place.type, INT32, mask.type, whole]
     function = llvm(builder, "masked.load", whole, whole, kinds, ".p0")
     return builder.call(function, [place, ir.Constant(INT32, size), mask, ir.Constant(whole, None)])
 
 
-def _write(builder, memory, index, value, size, count):
-    """memory[index …] = a vector, or its first `count` numbers."""
+def _write(builder, memory, index, value, size, limits):
+    """memory[index …] = a vector, or its numbers within limits."""
     whole = value.type
     place = place_of(builder, memory, index, whole)
-    if count is None:
+    if not limits:
         builder.store(value, place).align = size
         return
-    mask = first_lanes(builder, whole, count)
+    mask = lanes_within(builder, whole, limits)
     kinds = [whole, place.type, INT32, mask.type]
     function = llvm(builder, "masked.store", whole, ir.VoidType(), kinds, ".p0")
     builder.call(function, [value, place, ir.Constant(INT32, size), mask])
@@ -60,13 +60,13 @@ def store_past(builder, value, place):
     store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
 
 
-def _write_either(builder, memory, index, value, size, count, past):
+def _write_either(builder, memory, index, value, size, limits, past):
     """`_write`, or a whole vector `past` the cache, where lines begin."""
     with builder.if_else(past) as (yes, no):
         with yes:
             store_past(builder, value, place_of(builder, memory, index, value.type))
         with no:
-            _write(builder, memory, index, value, size, count)
+            _write(builder, memory, index, value, size, limits)
 
 
 def _size(memory):
@@ -101,15 +101,15 @@ def stored(builder, value, dtype):
     return builder.trunc(builder.lshr(bits, constant(kind, 16)), as_many(kind, ir.IntType(16)))
 
 
-def _loading(memory, kind, result, *count):
+def _loading(memory, kind, result, *limits):
     """An intrinsic's signature and code: numbers of one vector type are read and given as another's."""
 
     def emit(context, builder, found, arguments):
         whole = context.get_value_type(kind)
-        value = _read(builder, *arguments[:2], whole, _size(memory), arguments[2] if count else None)
+        value = _read(builder, *arguments[:2], whole, _size(memory), arguments[2:])
         return computed(builder, value, memory.dtype, context.get_value_type(result))
 
-    return result(memory, types.int64, *count), emit
+    return result(memory, types.int64, *limits), emit
 
 
 def _whole(memory):
@@ -136,6 +136,12 @@ def load_part(typingctx, memory, index, count):
 
 
 @intrinsic
+def load_some(typingctx, memory, index, first, last):
+    """The numbers first to last of the vector that begins at memory[index], and zeros; nothing else is read."""
+    return _loading(memory, *_whole(memory), types.int64, types.int64)
+
+
+@intrinsic
 def load_wide(typingctx, memory, index):
     """As many numbers from memory[index] on as a vector of float64 has, in float64."""
     return _loading(memory, *_doubles(memory))
@@ -147,20 +153,19 @@ def load_wide_part(typingctx, memory, index, count):
     return _loading(memory, *_doubles(memory), types.int64)
 
 
-def _storing(memory, value, adds, *count):
+def _storing(memory, value, adds, *limits):
     """An intrinsic's signature and code: a vector is written, or added to what is there."""
 
     def emit(context, builder, found, arguments):
         target, index, number = arguments[:3]
-        many = arguments[3] if count else None
         if adds:
-            before = _read(builder, target, index, number.type, _size(memory), many)
+            before = _read(builder, target, index, number.type, _size(memory), arguments[3:])
             number = builder.fadd(before, number)
         number = stored(builder, number, memory.dtype)
-        _write(builder, target, index, number, _size(memory), many)
+        _write(builder, target, index, number, _size(memory), arguments[3:])
         return context.get_dummy_value()
 
-    return types.void(memory, types.int64, value, *count), emit
+    return types.void(memory, types.int64, value, *limits), emit
 
 
 @intrinsic
@@ -176,7 +181,7 @@ def put(typingctx, memory, index, value, past):
     def emit(context, builder, found, arguments):
         target, at, number, is_past = arguments
         number = stored(builder, number, memory.dtype)
-        _write_either(builder, target, at, number, _size(memory), None, is_past)
+        _write_either(builder, target, at, number, _size(memory), (), is_past)
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, value, types.boolean), emit
@@ -186,6 +191,12 @@ def put(typingctx, memory, index, value, past):
 def store_part(typingctx, memory, index, value, count):
     """Write the first `count` numbers of a vector from memory[index] on."""
     return _storing(memory, value, False, types.int64)
+
+
+@intrinsic
+def store_some(typingctx, memory, index, value, first, last):
+    """Write the numbers first to last of a vector that begins at memory[index]."""
+    return _storing(memory, value, False, types.int64, types.int64)
 
 
 @intrinsic
@@ -209,7 +220,7 @@ def put_part(typingctx, memory, index, value, count, past):
             store_past(builder, lines, place_of(builder, target, at, lines.type))
             builder.branch(end)
         builder.position_at_end(into_it)
-        _write(builder, target, at, number, size, many)
+        _write(builder, target, at, number, size, [many])
         builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -224,7 +235,7 @@ def store_bytes(typingctx, memory, index, value, count):
     def emit(context, builder, found, arguments):
         target, at, number, many = arguments
         whole = ir.VectorType(ir.IntType(8), value.count)
-        _write(builder, target, at, builder.fptosi(number, whole), 1, many)
+        _write(builder, target, at, builder.fptosi(number, whole), 1, [many])
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, value, types.int64), emit
@@ -268,7 +279,7 @@ def load_vectors(typingctx, like, places, masks, index, count):
         for i in range(places.count):
             start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
             own = builder.and_(at, builder.extract_value(kept, i))
-            value = _read(builder, start, own, context.get_value_type(kind), _size(like), many)
+            value = _read(builder, start, own, context.get_value_type(kind), _size(like), [many])
             values.append(computed(builder, value, like.dtype, context.get_value_type(result)))
         return context.make_tuple(builder, found.return_type, values)
 
@@ -286,7 +297,7 @@ def store_vectors(typingctx, like, places, index, values, count, past):
         memory, starts, at, vectors, many, is_past = arguments
         for i in range(places.count):
             start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
-            _write_either(builder, start, at, builder.extract_value(vectors, i), _size(like), many, is_past)
+            _write_either(builder, start, at, builder.extract_value(vectors, i), _size(like), [many], is_past)
         return context.get_dummy_value()
 
     return types.void(like, places, types.int64, values, types.int64, types.boolean), emit
@@ -302,8 +313,8 @@ def add_vectors(typingctx, like, places, index, values, count):
         for i in range(places.count):
             start = builder.inttoptr(builder.extract_value(starts, i), memory.type)
             value = builder.extract_value(vectors, skipped + i)
-            before = _read(builder, start, at, value.type, _size(like), many)
-            _write(builder, start, at, builder.fadd(before, value), _size(like), many)
+            before = _read(builder, start, at, value.type, _size(like), [many])
+            _write(builder, start, at, builder.fadd(before, value), _size(like), [many])
         return context.get_dummy_value()
 
     return types.void(like, places, types.int64, values, types.int64), emit
@@ -334,3 +345,8 @@ def whole_vector(memory, at, count):
 @step
 def part_vector(memory, at, count):
     return load_part(memory, at, count)
+
+
+@step
+def some_vector(memory, at, limits):
+    return load_some(memory, at, limits[0], limits[1])

@@ -50,13 +50,13 @@ def _quantize_row(x, at, q, to, size, pair, affine, known, scale, buffer):
         most = 0.0
         for i in range(0, size, BLOCK):
             count = min(BLOCK, size - i)
-            paired_run(x, at + i, buffer, none, count, pair, affine + i, known, False)
+            paired_run(x, at + i, buffer, none, count, pair, affine + i, known)
             most = max(most, np.float64(_greatest_of_block(buffer, count)))
         scale = np.float64(np.float32(most / _MOST))
     for i in range(0, size, BLOCK):
         count = min(BLOCK, size - i)
         if not dynamic or size > BLOCK:  # else y is still in the buffer
-            paired_run(x, at + i, buffer, none, count, pair, affine + i, known, False)
+            paired_run(x, at + i, buffer, none, count, pair, affine + i, known)
         _store_block(buffer, scale, q, to + i, count)
     return scale
 

@@ -4,7 +4,18 @@ import numpy as np
 
 from .._jit import routine, step
 from .activations import NONE
-from .apply import apply_run, coefficients, is_plain, pair_along, pair_of, plain_run, run_given, shared_pair
+from .apply import (
+    STAGED,
+    apply_run,
+    apply_vectors,
+    coefficients,
+    is_plain,
+    pair_along,
+    pair_of,
+    plain_run,
+    run_given,
+    shared_pair,
+)
 from .groups import (
     PARTIAL,
     apply_tasks,
@@ -40,6 +51,7 @@ from .job import (
     place,
     reduced,
     sums_squares,
+    touch,
     walk,
 )
 from .loads import load, store
@@ -49,8 +61,9 @@ from .phases import Phase, kernel, listed, run_all, run_one, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .short import known_of, short_results, short_sums
 from .slabs import clear
-from .sums import BLOCK, is_short, statistic_from, statistic_of_sums
+from .sums import is_short, statistic_from, statistic_of_sums
 from .tiles import fill_given, padded, store_coefficients
+from .touching import RUNS, RUNS_LINE, RUNS_SPACE, lengths_of, suit, touching_runs
 from .vectors import lanes, splat, spread
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
@@ -63,7 +76,7 @@ _FILL = 1024
 # Lines of a batch: what `moment_sums` found of each group, in their place then what its result is made of.
 _CENTRE, _FIRST, _SECOND = 0, _GROUPS, 2 * _GROUPS
 _MEAN, _TAIL, _RSTD, _VARIANCE = 0, _GROUPS, 2 * _GROUPS, 3 * _GROUPS
-_THREE_LINES, _SPACE = 3 * _GROUPS, 4 * _GROUPS
+_SPACE = 4 * _GROUPS
 
 
 # -- Applying ------------------------------------------------------------------------------------------------------
@@ -80,18 +93,30 @@ def _apply_short(x, xs, y, ys, pair, affine, job, b, piece, statistic, known):
     first, last, low, high = piece
     mean, tail, rstd = statistic
     at, to = place(xs, b, first) + low, place(ys, b, first) + low
-    lines = stack(y, _THREE_LINES)
-    for k in range(_GROUPS):
-        lines[k], lines[_GROUPS + k], lines[2 * _GROUPS + k] = known
-    for m in range(0, last - first, _GROUPS):
-        count = min(_GROUPS, last - first - m)
+    lines = stack(y, RUNS_SPACE)
+    for k in range(RUNS):
+        lines[k], lines[RUNS_LINE + k], lines[2 * RUNS_LINE + k] = known
+    for m in range(0, last - first, RUNS):
+        count = min(RUNS, last - first - m)
         if by_segment(job):
             found = spread(mean), spread(tail), spread(rstd)
-            store_coefficients(y, found[0], found[1], found[2], pair, affine + m, count, lines, _GROUPS)
+            store_coefficients(y, found[0], found[1], found[2], pair, affine + m, count, lines, RUNS_LINE)
         for j in range(count):
             terms = known_of(y, lines, j)
             more_x, more_y = (m + j) * job[X + M1], (m + j) * job[Y + M1]
-            plain_run(x, at + more_x, y, to + more_y, high - low, terms[0], terms[1], terms[2], False)
+            plain_run(x, at + more_x, y, to + more_y, high - low, terms[0], terms[1], terms[2])
+
+
+@step
+def _apply_touching(x, xs, y, ys, pair, affine, job, b, piece, statistic, beside):
+    """`apply_group` for short segments that touch, and have neighbouring pairs from `affine` on."""
+    (first, last, _, size), lines = piece, stack(y, RUNS_SPACE)
+    found = spread(statistic[0]), spread(statistic[1]), spread(statistic[2])
+    for m in range(first, last, RUNS):
+        count = min(RUNS, last - m)
+        store_coefficients(y, found[0], found[1], found[2], pair, affine + m - first, count, lines, RUNS_LINE)
+        runs = x, place(xs, b, m), lines, RUNS_LINE, lengths_of(size)
+        apply_vectors(touching_runs, runs, y, place(ys, b, m), count * size, job, beside)
 
 
 @step
@@ -107,6 +132,9 @@ def apply_group(x, xs, y, ys, pair, pairs, job, b, piece, statistic, beside):
     affine = place(pairs, b, first)
     w, c = (1.0, 0.0) if along_run else shared_pair(weight, bias, affine)
     known = coefficients(y, statistic, w, c)
+    if own and are_even(job) and suit(high) and touch(xs[1], high) and touch(ys[1], high):
+        _apply_touching(x, xs, y, ys, pair, affine, job, b, piece, statistic, beside)
+        return
     if not along_run and is_plain(y, high - low, job) and are_even(job):
         _apply_short(x, xs, stage(y, beside[0], False), ys, pair, affine, job, b, piece, statistic, known)
         return
@@ -138,6 +166,14 @@ def _fill_known(i, arrays, numbers, job, eps):
     )
 
 
+@step
+def _neighbours(y, job, last, b):
+    """How many groups from b on, and before `last`, are short runs that touch and have neighbouring pairs; 0 if none."""
+    size, inner = job[COUNTS + LENGTH], job[COUNTS + B1]
+    touching = job[X + B1] == size and job[Y + B1] == size and job[AFFINE + B1] == 1
+    return min(last - b, inner - b % inner) if touching and suit(size) and reduced(job) == 1 else np.int64(0)
+
+
 @Phase
 def _apply_known(i, arrays, numbers, job, eps):
     """A task of inference, once these are known."""
@@ -145,10 +181,16 @@ def _apply_known(i, arrays, numbers, job, eps):
     known, line = numbers_like(arrays[4], x), padded(x, _pairs(job))
     none = (nothing(known), nothing(known))
     xs, ys, pairs = walk(job, X), walk(job, Y), walk(job, AFFINE)
-    beside = stack(y, BLOCK), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
+    beside = stack(y, STAGED), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
     first, last, (begin, end, low, high) = pieces_of_task(job, i)
     size = high - low
     plain, direct = is_plain(y, size, job), stage(y, beside[0], False)
+    count = _neighbours(y, job, last, first)
+    while first < last and count > 0:
+        runs = x, place(xs, first, 0), moved(known, place(pairs, first, 0)), line, lengths_of(size)
+        apply_vectors(touching_runs, runs, y, place(ys, first, 0), count * size, job, beside)
+        first += count
+        count = _neighbours(y, job, last, first)
     for group in range(first, last):
         own = place(pairs, group, 0)
         found = known[own], known[line + own], known[2 * line + own]
@@ -156,7 +198,7 @@ def _apply_known(i, arrays, numbers, job, eps):
         for m in range(begin, end):
             at, to = place(xs, group, m) + low, place(ys, group, m) + low
             if plain:
-                plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2], False)
+                plain_run(x, at, direct, to, size, terms[0], terms[1], terms[2])
             else:
                 apply_run(x, at, y, to, size, none, np.int64(0), found, job, beside)
     flush(y, beside[1])
@@ -170,7 +212,7 @@ def apply(threads, arrays, numbers, job, eps):
     twice as many means where tails follow, of which the job then says how many they are.
     """
     pairs = _pairs(job)
-    space = np.empty(3 * padded(arrays[0], pairs))
+    space = np.empty(3 * padded(arrays[0], pairs) + lanes(arrays[0]))
     more = table((arrays[0], arrays[1], arrays[2], arrays[3], pointer(space)))
     tasks = (pairs + _FILL - 1) // _FILL
     run_one(0, tasks, more, numbers, job, eps, min(tasks, threads), False)
@@ -231,7 +273,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
     count = segments * length
     whole = (np.int64(0), segments, np.int64(0), length)
     per_batch = max(1, min(_GROUPS, _BATCH // count))
-    beside = stack(y, BLOCK), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
+    beside = stack(y, STAGED), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
     batch = stack(statistics, _SPACE)
     partial = stack(statistics, PARTIAL)
     for k in range(_SPACE):
@@ -303,7 +345,7 @@ def _apply_found(i, arrays, numbers, job, eps):
     """A task of the result, once the statistics of all groups, of several tasks each, are known."""
     source, array = source_of(arrays)
     y, pair = arrays[3], pair_of(arrays, 4)
-    beside = stack(y, BLOCK), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
+    beside = stack(y, STAGED), new_sink(job[OPTIONS + STREAMING] != 0, room(y, job))
     xs, ys, pairs = walk(job, array), walk(job, Y), walk(job, AFFINE)
     b, _, piece = pieces_of_task(job, i)
     line = moved(numbers[2], 4 * b)

@@ -10,6 +10,7 @@ from .gather import (
     has_short_segments,
     is_short,
     keep_line,
+    row_gradients,
     short_lines,
     short_segments,
 )
@@ -135,8 +136,10 @@ def _whole_groups(i, arrays, numbers, job, eps):
             fill_line(line, statistic, means, job, arrays[1])
             if together:
                 keep_line(known, line, j)
-        if together and (given(arrays[2]) or gathers(gradients, job)):
+        if gathers(gradients, job):
             gather(arrays, pair, walks, statistics, known, gradients, job, low, groups, whole, sink)
+        elif given(arrays[2]) and short:
+            row_gradients(arrays, pair, walks, known, job, low, groups, sink)
         elif given(arrays[2]):
             statistic = statistic_of(statistics, low)
             group_gradient(arrays, pair, walks, statistic, line, job, low, whole, (buffer, sink))

@@ -27,13 +27,15 @@ from .job import (
     place,
     reduced,
     slot,
+    touch,
 )
-from .loads import add_part_to, load, load_part, put, store, store_part
+from .loads import add_part_to, load, load_part, store
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import poured
+from .past import poured, written
 from .reductions import added_up
 from .sums import BLOCK, add_exactly
 from .tiles import columns_of
+from .touching import RUNS, RUNS_LINE, lengths_of, suit, touching_segments
 from .vectors import DOUBLES, fma, head, in_vectors, lanes, narrow, splat, spread, wide
 
 # Elements of groups that are finished together, for one trip to the parameters' gradients; and the most of them.
@@ -56,7 +58,7 @@ def through_activation(dy, beside, x, at, size, statistic, pair, affine, job, bu
     known = (splat(buffer, high), splat(buffer, scale), splat(buffer, shift))
     if job[OPTIONS + ACTIVATION] != NONE:
         each = pair_along(pair, job)
-        paired_run(x, at, buffer, np.int64(0), size, each, affine, known, False)
+        paired_run(x, at, buffer, np.int64(0), size, each, affine, known)
     activate_backward(dy, beside, buffer, size, job[OPTIONS + ACTIVATION])
 
 
@@ -266,28 +268,14 @@ def fill_line(line, statistic, means, job, like):
 
 
 @step
-def _gradient_run(g, g_at, x, at, dx, to, size, weight, affine, known, terms, past):
-    """dx = OF_G·g·weight + OF_X·x_hat + OF_1, for a weight per element, or of size 0."""
-    high, scale, shift = known
-    of_g, of_x, of_1 = terms
-    n = lanes(x)
-    whole = in_vectors(size, n)
+def gradient_vector(run, i, count, fetch):
+    """A vector of dx = OF_G·g·weight + OF_X·x_hat + OF_1, of a run; a weight per element, or null."""
+    g, g_at, x, at, weight, affine, (high, scale, shift), (of_g, of_x, of_1) = run
+    x_hat = standardize(fetch(x, at + i, count), high, scale, shift)
+    gradient = fetch(g, g_at + i, count)
     if given(weight):
-        for i in range(0, whole, n):
-            x_hat = standardize(load(x, at + i), high, scale, shift)
-            gradient = load(g, g_at + i) * load(weight, affine + i)
-            put(dx, to + i, fma(of_g, gradient, fma(of_x, x_hat, of_1)), past)
-    else:
-        for i in range(0, whole, n):
-            x_hat = standardize(load(x, at + i), high, scale, shift)
-            put(dx, to + i, fma(of_g, load(g, g_at + i), fma(of_x, x_hat, of_1)), past)
-    rest = size - whole
-    if rest > 0:
-        x_hat = standardize(load_part(x, at + whole, rest), high, scale, shift)
-        gradient = load_part(g, g_at + whole, rest)
-        if given(weight):
-            gradient = gradient * load_part(weight, affine + whole, rest)
-        store_part(dx, to + whole, fma(of_g, gradient, fma(of_x, x_hat, of_1)), rest)
+        gradient = gradient * fetch(weight, affine + i, count)
+    return fma(of_g, gradient, fma(of_x, x_hat, of_1))
 
 
 @step
@@ -309,16 +297,22 @@ def _even_gradients(arrays, walks, weight, affine, line, job, b, piece, known):
         for j in range(count):
             more_x, more_g, more_y = (m + j) * job[X + M1], (m + j) * job[BESIDE + M1], (m + j) * job[Y + M1]
             terms = (splat(x, of_g[j]), constant[0], constant[1])
-            i, k, n = beside + more_g, at + more_x, to + more_y
-            _gradient_run(g, i, x, k, dx, n, high - low, nothing(weight), np.int64(0), known, terms, False)
+            run = g, beside + more_g, x, at + more_x, nothing(weight), affine, known, terms
+            written(gradient_vector, run, 0, high - low, dx, to + more_y)
 
 
 @step
-def _write_gradient(run, first, count, dx, to, past):
-    """A part of a run of dx for `poured`."""
-    g, g_at, x, at, weight, affine, known, terms = run
-    affine += first
-    _gradient_run(g, g_at + first, x, at + first, dx, to, count, weight, affine, known, terms, past)
+def _touching_gradients(arrays, walks, weight, affine, line, b, piece, known, sink):
+    """The same where they touch, also of dy in 16 bits, and past the cache."""
+    dy, x, dx = arrays
+    (xs, gs, ys, _), (first, last, _, size) = walks, piece
+    of_g, terms = stack(x, RUNS_LINE), (splat(x, line[OF_X]), splat(x, line[OF_1]))
+    for m in range(first, last, RUNS):
+        count = min(RUNS, last - m)
+        own = columns_of(weight, affine + m - first, count, 1.0)
+        store(of_g, 0, narrow(x, spread(line[OF_G]) * own))
+        runs = dy, place(gs, b, m), x, place(xs, b, m), of_g, lengths_of(size), known, terms
+        poured(touching_segments, runs, 0, count * size, dx, place(ys, b, m), sink)
 
 
 @routine
@@ -332,8 +326,14 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, beside):
     known = (splat(x, line[HIGH]), splat(x, line[SCALE]), splat(x, line[SHIFT]))
     w = 1.0 if along_run != 0 else shared_pair(pair[0], pair[1], place(ps, b, first))[0]
     terms = (splat(x, line[OF_G] * w), splat(x, line[OF_X]), splat(x, line[OF_1]))
-    staged = is_staged(dy, job[OPTIONS + ACTIVATION] != NONE)
-    if high - low <= BLOCK and not staged and not given(sink[0]) and along_run == 0 and are_even(job):
+    activates, even = job[OPTIONS + ACTIVATION] != NONE, are_even(job)
+    touching = touch(xs[1], high) and touch(gs[1], high) and touch(ys[1], high)
+    if own and even and touching and suit(high) and not activates:
+        affine = place(ps, b, first)
+        _touching_gradients(arrays, walks, pair[0], affine, line, b, piece, known, sink)
+        return
+    staged = is_staged(dy, activates)
+    if high - low <= BLOCK and not staged and not given(sink[0]) and along_run == 0 and even:
         plain = stage(dy, buffer, staged), x, dx
         _even_gradients(plain, walks, pair[0], place(ps, b, first), line, job, b, piece, known)
         return
@@ -347,4 +347,4 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, beside):
             g, j = stage(dy, buffer, staged), 0 if staged else gradient + i
             if staged:
                 through_activation(dy, gradient + i, x, at + i, size, statistic, pair, along, job, buffer)
-            poured(_write_gradient, (g, j, x, at + i, weight, along, known, terms), dx, to + i, size, sink)
+            poured(gradient_vector, (g, j, x, at + i, weight, along, known, terms), 0, size, dx, to + i, sink)

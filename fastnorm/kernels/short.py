@@ -3,14 +3,15 @@
 import numpy as np
 
 from .._jit import routine, step
-from .apply import pair_along, paired_run, shared_pair, standardize, write_run
-from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place
+from .apply import pair_along, paired_run, run_vector, shared_pair, standardize
+from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place, touch
 from .loads import load, load_part, put, put_part, store
 from .memory import cast, given, moved, nothing, stack
-from .past import before_line, per_line, pour, poured
+from .past import before_line, per_line, poured
 from .reductions import EACH, added_up, added_up_each, folded
-from .sums import BLOCK, FAR, checked_sums, moment_sums, pilot, run_sums, soundness
+from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
+from .touching import RUNS_LINE, RUNS_SPACE, lengths_of, reach, suit, touching_rows, touching_runs
 from .vectors import DOUBLES, fma, in_vectors, lanes, splat, spread
 
 # Longer rows have enough to do while a sum waits for the one before it; out of L2 4096 of 768 took a tenth longer together.
@@ -67,7 +68,7 @@ def _pair_at(y, pair, at):
 @step
 def known_of(y, known, j):
     """High, scale and shift of the j-th of a batch, from a line of each."""
-    return splat(y, known[j]), splat(y, known[ROWS + j]), splat(y, known[2 * ROWS + j])
+    return splat(y, known[j]), splat(y, known[RUNS_LINE + j]), splat(y, known[2 * RUNS_LINE + j])
 
 
 @step
@@ -91,9 +92,7 @@ def _two_rows(x, at, y, to, size, pair, affine, known):
             store(y, to[k] + i, fma(standardize(load(x, at[k] + i), high, scale, shift), w, c))
     if size > whole:
         for k in range(2):
-            paired_run(
-                x, at[k] + whole, y, to[k] + whole, size - whole, pair, affine + whole, known[k], False
-            )
+            paired_run(x, at[k] + whole, y, to[k] + whole, size - whole, pair, affine + whole, known[k])
 
 
 @step
@@ -134,17 +133,7 @@ def _poured_results(x, xs, y, ys, pair, pairs, first, groups, size, known, sink)
     """y of some groups, past the cache. (As an arm of the loop below, it took that 2 of 25 ns a row of 49.)"""
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        poured(write_run, (x, at, pair, affine, known_of(y, known, j)), y, to, size, sink)
-
-
-@routine
-def _joined_results(x, xs, y, to, pair, pairs, first, groups, size, known, sink):
-    """The same of rows that touch, and lie at y[to …]: by way of a block."""
-    block = stack(y, BLOCK)
-    for j in range(groups):
-        at, affine = place(xs, first + j, 0), place(pairs, first + j, 0)
-        paired_run(x, at, block, j * size, size, pair, affine, known_of(block, known, j), False)
-    pour(block, y, to, groups * size, sink)
+        poured(run_vector, (x, at, pair, affine, known_of(y, known, j)), 0, size, y, to, sink)
 
 
 @routine
@@ -152,23 +141,28 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
     """y of some groups of a short run each, without activation; batch: lines of mean, tail, rstd."""
     each, own = pair_along(pair, job), (nothing(pair[0]), nothing(pair[1]))
     streams = given(sink[0])
-    weights, biases, known = stack(y, ROWS), stack(y, ROWS), stack(y, 3 * 16)
+    weights, biases, known = stack(y, ROWS), stack(y, ROWS), stack(y, RUNS_SPACE)
     if job[AFFINE + ALONG] == 0:
         own = weights, biases
         for j in range(groups):
             weights[j], biases[j] = shared_pair(pair[0], pair[1], place(pairs, first + j, 0))
     statistic = load(batch, 0), load(batch, ROWS), load(batch, 2 * ROWS)
-    store_coefficients(y, statistic[0], statistic[1], statistic[2], own, 0, ROWS, known, ROWS)
+    store_coefficients(y, statistic[0], statistic[1], statistic[2], own, 0, ROWS, known, RUNS_LINE)
     alike = not given(each[0]) or (job[AFFINE + B0] == 0 and job[AFFINE + B1] == 0)
+    touching = suit(size) and touch(xs[0], size) and touch(ys[0], size)
+    runs = x, place(xs, first, 0), known, RUNS_LINE, lengths_of(size)
+    if touching and not given(each[0]):
+        poured(touching_runs, runs, 0, groups * size, y, place(ys, first, 0), sink)
+        return
+    if touching and alike and streams and reach(y, size):
+        rows = each, place(pairs, first, 0), runs
+        poured(touching_rows, rows, 0, groups * size, y, place(ys, first, 0), sink)
+        return
     if alike and (size == 2 * lanes(y) or size == 4 * lanes(y)):
         _few_vectors(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known, streams)
         return
     if alike and size <= lanes(y) and (not streams or size % per_line(y) == 0):
         _one_vector(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known, streams)
-        return
-    to = place(ys, first, 0)
-    if streams and groups * size <= BLOCK and place(ys, first + groups - 1, 0) - to == (groups - 1) * size:
-        _joined_results(x, xs, y, to, each, pairs, first, groups, size, known, sink)
         return
     if streams:
         _poured_results(x, xs, y, ys, each, pairs, first, groups, size, known, sink)
@@ -181,4 +175,4 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
         _two_rows(x, where, y, both, size, each, place(pairs, first, 0), found)
     for j in range(paired, groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        paired_run(x, at, y, to, size, each, affine, known_of(y, known, j), False)
+        paired_run(x, at, y, to, size, each, affine, known_of(y, known, j))

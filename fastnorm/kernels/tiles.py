@@ -13,8 +13,6 @@ from .loads import (
     load_wide_part,
     number,
     part_vector,
-    put,
-    put_part,
     store,
     store_part,
     whole_vector,
@@ -274,36 +272,21 @@ def known_columns(lines, line, k):
 
 
 @step
-def apply_row(x, at, y, to, width, lines, line, past):
-    """y = (x - high)·scale + shift, each per column; `past` the cache or not. lines: high, scale, shift, `line` apart."""
-    n = lanes(y)
-    whole = in_vectors(width, n)
-    for k in range(0, whole, n):
-        high, scale, shift = known_columns(lines, line, k)
-        put(y, to + k, standardize(load(x, at + k), high, scale, shift), past)
-    rest = width - whole
-    if rest > 0:
-        k = whole
-        high, scale, shift = known_columns(lines, line, k)
-        put_part(y, to + k, standardize(load_part(x, at + k, rest), high, scale, shift), rest, past)
+def row_vector(row, k, count, fetch):
+    """A vector of y = (x - high)·scale + shift, each per column, for `written` and `poured`.
+
+    row: x and where it begins; lines of high, scale and shift, and how far they lie apart; and what the next one takes.
+    """
+    x, at, (lines, line), _ = row
+    high, scale = fetch(lines, k, count), fetch(lines, line + k, count)
+    return standardize(fetch(x, at + k, count), high, scale, fetch(lines, 2 * line + k, count))
 
 
 @step
-def apply_row_affine(x, at, y, to, width, lines, line, weight, bias, past):
+def paired_row_vector(row, k, count, fetch):
     """The same, then ·weight + bias, one pair for the row."""
-    n = lanes(y)
-    w, c = splat(y, weight), splat(y, bias)
-    whole = in_vectors(width, n)
-    for k in range(0, whole, n):
-        high, scale, shift = known_columns(lines, line, k)
-        put(y, to + k, fma(standardize(load(x, at + k), high, scale, shift), w, c), past)
-    rest = width - whole
-    if rest > 0:
-        k = whole
-        high, scale, shift = known_columns(lines, line, k)
-        put_part(
-            y, to + k, fma(standardize(load_part(x, at + k, rest), high, scale, shift), w, c), rest, past
-        )
+    weight, bias = row[3]
+    return fma(row_vector(row, k, count, fetch), weight, bias)
 
 
 @step

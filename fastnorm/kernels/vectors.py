@@ -369,6 +369,25 @@ def first_lanes(builder, whole, count):
     return builder.icmp_signed("<", places, many)
 
 
+def lanes_within(builder, whole, limits):
+    """The same of those before a limit, or between two."""
+    mask = first_lanes(builder, whole, limits[-1])
+    if len(limits) > 1:
+        mask = builder.and_(mask, builder.not_(first_lanes(builder, whole, limits[0])))
+    return mask
+
+
+@intrinsic
+def continued(typingctx, before, after, count):
+    """The first `count` numbers of one vector, then those of another."""
+
+    def emit(context, builder, found, arguments):
+        first, second, many = arguments
+        return builder.select(first_lanes(builder, first.type, many), first, second)
+
+    return before(before, before, types.int64), emit
+
+
 @intrinsic
 def head(typingctx, value, count):
     """The first `count` numbers of a vector, then zeros."""
