@@ -5,9 +5,9 @@ import numpy as np
 from .._jit import routine, step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
-from .loads import load, load_part, some_vector, store, store_part
+from .loads import load, load_part, load_some, store, store_part
 from .memory import cast, given, is_staged, moved, nothing, numbers_like, stage
-from .past import pour, poured, waiting, written
+from .past import START, pour, poured, waiting, written
 from .phases import run_one
 from .sums import BLOCK
 from .vectors import BYTES, fma, in_vectors, lanes, splat
@@ -81,24 +81,24 @@ def plain_run(x, at, y, to, size, high, scale, shift):
 
 
 @step
-def run_vector(run, i, count, fetch):
+def run_vector(run, i, first, last):
     """A vector of y = ((x - high)·scale + shift)·weight + bias, for `written` and `poured`.
 
     run: x and where it begins, the pair and where it does, null where no element has its own; high, scale and shift.
     """
     x, at, (weight, bias), affine, (high, scale, shift) = run
-    value = standardize(fetch(x, at + i, count), high, scale, shift)
+    value = standardize(load_some(x, at + i, first, last), high, scale, shift)
     if not given(weight):
         return value
-    w = fetch(weight, affine + i, count)
-    return fma(value, w, fetch(bias, affine + i, count)) if given(bias) else value * w
+    w = load_some(weight, affine + i, first, last)
+    return fma(value, w, load_some(bias, affine + i, first, last)) if given(bias) else value * w
 
 
 @step
 def paired_run(x, at, y, to, size, pair, affine, known):
     """Such a run of y; known: high, scale, shift."""
     if given(pair[0]):
-        written(run_vector, (x, at, pair, affine, known), 0, size, y, to)
+        written(run_vector, (x, at, pair, affine, known), START, size, y, to)
     else:
         plain_run(x, at, y, to, size, known[0], known[1], known[2])
 
@@ -113,18 +113,18 @@ def _staged_run(vector, run, first, last, y, to, code, beside):
     buffer, sink = beside
     before, begun, size = waiting(y, to, sink) if given(sink[0]) else 0, first, last - first
     if before > 0:
-        limits = before, min(lanes(y), before + size)
-        store(buffer, 0, vector(run, begun - before, limits, some_vector))
-        first = begun + limits[1] - before
+        filled = min(lanes(y), before + size)
+        store(buffer, 0, vector(run, begun - before, before, filled))
+        first = begun + filled - before
     written(vector, run, first, last, buffer, before + first - begun)
     activate(buffer, np.int64(0), before + size, code)
     pour(moved(buffer, before), y, to, size, sink)
 
 
 @step
-def apply_vectors(vector, run, y, to, size, job, beside):
-    """A run of y as `vector` makes it, with its activation; beside: a buffer and a sink."""
-    code, sink = job[OPTIONS + ACTIVATION], beside[1]
+def apply_vectors(vector, run, y, to, size, code, beside):
+    """A run of y as `vector` makes it, with an activation; beside: a buffer and a sink."""
+    sink = beside[1]
     staged = code != NONE and is_staged(y, given(sink[0]))
     for i in range(0, size, BLOCK):
         last = min(i + BLOCK, size)
@@ -140,7 +140,8 @@ def apply_vectors(vector, run, y, to, size, job, beside):
 def apply_run(x, at, y, to, size, pair, affine, known, job, beside):
     """A run of y, with its activation; known is (high, scale, shift), beside a buffer and a sink."""
     vectors = splat(y, known[0]), splat(y, known[1]), splat(y, known[2])
-    apply_vectors(run_vector, (x, at, pair, affine, vectors), y, to, size, job, beside)
+    run, code = (x, at, pair, affine, vectors), job[OPTIONS + ACTIVATION]
+    apply_vectors(run_vector, run, y, to, size, code, beside)
 
 
 @step

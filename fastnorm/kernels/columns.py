@@ -29,7 +29,7 @@ from .job import (
 )
 from .loads import load, store
 from .memory import given, is_staged, keep, moved, numbers_like, pointer, stack, stage
-from .past import flush, new_sink, pour, poured, room, written
+from .past import START, flush, new_sink, pour, poured, room, written
 from .phases import Phase, kernel, listed, run_all, table
 from .residual import ADD, ALL_AT_ONCE, APPLY, CHUNKS, MERGE, add_run, factor_of, source_of
 from .slabs import (
@@ -98,9 +98,9 @@ def _apply_band(x, y, walks, pair, job, band, low, width, known, sink):
             _staged_row(row, y, to, width, by_row, code, sink)
             continue
         if by_row:
-            poured(paired_row_vector, row, 0, width, y, to, sink)
+            poured(paired_row_vector, row, START, width, y, to, sink)
         else:
-            poured(row_vector, row, 0, width, y, to, sink)
+            poured(row_vector, row, START, width, y, to, sink)
         if code != NONE:
             activate(stage(y, known[0], staged), to, width, code)
 

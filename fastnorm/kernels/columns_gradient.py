@@ -20,7 +20,7 @@ from .job import (
     reduced,
     walks_of,
 )
-from .loads import add_part_to, add_to, load, load_part, part_vector, put, put_part, whole_vector
+from .loads import add_part_to, add_to, load, load_part, put, put_part
 from .memory import given, is_double, is_staged, moved, stack, stage
 from .past import before_line, flush, new_sink, pour, room, written
 from .reductions import added_up
@@ -97,22 +97,22 @@ def few_rows(arrays, pair, walks, job, b, first, rows, wide, low, width, lines, 
 
 
 @step
-def x_hat_of(x, at, k, count, known, fetch):
+def x_hat_of(x, at, k, count, known):
     """x_hat of a row, columns k to k + count."""
-    return standardize(fetch(x, at + k, count), known[0], known[1], known[2])
+    return standardize(load_part(x, at + k, count), known[0], known[1], known[2])
 
 
 # -- Sums ----------------------------------------------------------------------------------------------------------
 
 
 @step
-def _column_sums(g, g_at, x, x_at, weights, rows, k, count, lines, line, fetch):
+def _column_sums(g, g_at, x, x_at, weights, rows, k, count, lines, line):
     """SUM += Σ gw, Σ gw·x_hat, Σ x_hat of a few rows, columns k to k + count; gw = g·weight of the row."""
     known, zero = known_columns(lines, line, k), splat(x, 0.0)
     first, second, drift = zero, zero, zero
     for r in range(rows):
-        x_hat = x_hat_of(x, x_at[r], k, count, known, fetch)
-        gw = fetch(g, g_at[r] + k, count) * weights[r]
+        x_hat = x_hat_of(x, x_at[r], k, count, known)
+        gw = load_part(g, g_at[r] + k, count) * weights[r]
         first, second = first + gw, fma(gw, x_hat, second)
         if is_double(x):
             drift = drift + x_hat
@@ -135,10 +135,10 @@ def band_sums(arrays, pair, walks, job, b, first, count, wide, low, width, lines
         start = first + row * wide
         g = few_rows(arrays, pair, walks, job, b, start, rows, wide, low, width, lines, line, places)
         for k in range(0, width - rest, n):
-            _column_sums(g, g_at, x, x_at, weights, rows, k, n, lines, line, whole_vector)
+            _column_sums(g, g_at, x, x_at, weights, rows, k, n, lines, line)
         if rest > 0:
             k = width - rest
-            _column_sums(g, g_at, x, x_at, weights, rows, k, rest, lines, line, part_vector)
+            _column_sums(g, g_at, x, x_at, weights, rows, k, rest, lines, line)
         if (row + FEW) % TILE == 0 or row + FEW >= count:
             for i in range(3):
                 carry_over(moved(lines, (SUM + i) * line), moved(state, i * line), line)
@@ -190,14 +190,14 @@ def chunk_sums(arrays, pair, job, b, chunk, low, width, lines, line, state):
 
 
 @step
-def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, line, fetch, past):
+def _gradient_columns(g, g_at, x, x_at, dx, to, weights, rows, k, count, lines, line, past):
     """dx = OF_G·g·weight + OF_X·x_hat + OF_1 of a few rows, columns k to k + count."""
     known = known_columns(lines, line, k)
     of_g, of_x = load(lines, OF_G * line + k), load(lines, OF_X * line + k)
     of_1 = load(lines, OF_1 * line + k)
     for r in range(rows):
-        terms = fma(of_x, x_hat_of(x, x_at[r], k, count, known, fetch), of_1)
-        value = fma(of_g * weights[r], fetch(g, g_at[r] + k, count), terms)
+        terms = fma(of_x, x_hat_of(x, x_at[r], k, count, known), of_1)
+        value = fma(of_g * weights[r], load_part(g, g_at[r] + k, count), terms)
         if count == lanes(x):
             put(dx, to[r] + k, value, past)
         else:
@@ -213,7 +213,7 @@ def _row_products(g, g_at, x, at, width, lines, line):
     for k in range(0, width, n):
         count = min(n, width - k)
         gradient = load_part(g, g_at + k, count)
-        x_hat = head(x_hat_of(x, at, k, count, known_columns(lines, line, k), part_vector), count)
+        x_hat = head(x_hat_of(x, at, k, count, known_columns(lines, line, k)), count)
         first, second = first + gradient, fma(gradient, x_hat, second)
     return added_up(second), added_up(first)
 
@@ -254,14 +254,10 @@ def gradient_band(arrays, pair, walks, gradients, job, band, low, width, known, 
         for r in range(rows if beside else 0):
             to[r] = (DX + r) * line
         for k in range(0, width - rest, n):
-            _gradient_columns(
-                g, g_at, x, x_at, target, to, weights, rows, k, n, lines, line, whole_vector, past
-            )
+            _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, n, lines, line, past)
         if rest > 0:
             k = width - rest
-            _gradient_columns(
-                g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, part_vector, past
-            )
+            _gradient_columns(g, g_at, x, x_at, target, to, weights, rows, k, rest, lines, line, past)
         if beside:
             for r in range(rows):
                 at = place(walks[2], b, start + r * wide) + low

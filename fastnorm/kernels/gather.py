@@ -33,15 +33,13 @@ from .loads import (
     load,
     load_part,
     load_wide_part,
-    part_vector,
     put,
     put_part,
     store,
     store_part,
-    whole_vector,
 )
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import before_line, deliver, pour, poured
+from .past import START, before_line, deliver, pour, poured
 from .reductions import EACH, added_up_each, folded
 from .rows_gradient import (
     BATCH,
@@ -199,16 +197,16 @@ def short_lines(arrays, pair, walks, statistics, gradients, job, first, groups, 
 
 
 @step
-def _gather_vector(g, x, dx, weight, i, count, terms, sums, fetch, past):
+def _gather_vector(g, x, dx, weight, i, count, terms, sums, past):
     """dx of the `count` elements from the i-th on of a row; what they add to the gradients of their pairs, into `sums`."""
     centre, scale, shift, of_g, of_x, of_1, beyond = terms
-    gradient, x_hat = fetch(g, i, count), standardize(fetch(x, i, count), centre, scale, shift)
+    gradient, x_hat = load_part(g, i, count), standardize(load_part(x, i, count), centre, scale, shift)
     if given(sums):
         store(sums, i, fma(gradient, x_hat + beyond, load(sums, i)))
         store(sums, STRIP + i, load(sums, STRIP + i) + gradient)
     if given(dx):
         if given(weight):
-            gradient = gradient * fetch(weight, i, count)
+            gradient = gradient * load_part(weight, i, count)
         value = fma(of_g, gradient, fma(of_x, x_hat, of_1))
         if count == lanes(x):
             put(dx, i, value, past)
@@ -238,12 +236,12 @@ def row_gradients(arrays, pair, walks, known, job, first, groups, sink):
     touching = touch(xs[0], size) and touch(gs[0], size) and touch(ys[0], size)
     if touching and suit(size) and not given(weight):
         runs = dy, place(gs, first, 0), x, place(xs, first, 0), known, GROUPS, lengths_of(size)
-        poured(touching_gradients, runs, 0, groups * size, dx, place(ys, first, 0), sink)
+        poured(touching_gradients, runs, START, groups * size, dx, place(ys, first, 0), sink)
         return
     for j in range(groups):
         terms, b = _terms_of(x, known, j), first + j
         run = dy, place(gs, b, 0), x, place(xs, b, 0), weight, place(ps, b, 0), terms[:3], terms[3:6]
-        poured(gradient_vector, run, 0, size, dx, place(ys, b, 0), sink)
+        poured(gradient_vector, run, START, size, dx, place(ys, b, 0), sink)
 
 
 @step
@@ -252,9 +250,9 @@ def _gather_row(g, x, dx, weight, size, known, j, sums, past):
     terms, n = _terms_of(x, known, j), lanes(x)
     whole = in_vectors(size, n)
     for i in range(0, whole, n):
-        _gather_vector(g, x, dx, weight, i, n, terms, sums, whole_vector, past)
+        _gather_vector(g, x, dx, weight, i, n, terms, sums, past)
     if whole < size:
-        _gather_vector(g, x, dx, weight, whole, size - whole, terms, sums, part_vector, False)
+        _gather_vector(g, x, dx, weight, whole, size - whole, terms, sums, False)
 
 
 @routine

@@ -4,7 +4,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .._jit import step
 from .reductions import emit_added_up
 from .vectors import (
     BFLOAT16,
@@ -131,7 +130,10 @@ def load(typingctx, memory, index):
 
 @intrinsic
 def load_part(typingctx, memory, index, count):
-    """The first `count` numbers from memory[index] on, then zeros; nothing is read beyond them."""
+    """The first `count` numbers from memory[index] on, then zeros; nothing is read beyond them.
+
+    Where LLVM sees that they are all of a vector, this is `load`.
+    """
     return _loading(memory, *_whole(memory), types.int64)
 
 
@@ -332,21 +334,3 @@ def store_sums(typingctx, totals, index, sums):
         return context.get_dummy_value()
 
     return types.void(totals, types.int64, sums), emit
-
-
-# -- Where a loop's body is the same for whole vectors and for the last part --------------------------------------------
-
-
-@step
-def whole_vector(memory, at, count):
-    return load(memory, at)
-
-
-@step
-def part_vector(memory, at, count):
-    return load_part(memory, at, count)
-
-
-@step
-def some_vector(memory, at, limits):
-    return load_some(memory, at, limits[0], limits[1])

@@ -5,6 +5,7 @@ has just been stored in parts takes until all stores before it have left the cor
 so what waits is a vector, made whole in registers from what waited before and the first numbers of the next run.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -13,21 +14,21 @@ from .._jit import routine, step
 from .loads import (
     load,
     load_part,
-    part_vector,
+    load_some,
     place_of,
     put,
     put_part,
-    some_vector,
     store,
     store_part,
     store_past,
     store_some,
     stored,
-    whole_vector,
 )
 from .memory import given, nothing, stack_space
 from .vectors import BYTES, INT64, LINE, continued, in_vectors, lanes, vector_of
 
+# Where a run begins. (Numba takes a plain integer for a type of its own, and would compile for it again.)
+START = np.int64(0)
 # What a sink knows: which numbers of its vector wait, from the first to the one behind the last, and where in the result the
 # next one belongs.
 _FIRST, _LAST, _NEXT = range(3)
@@ -156,14 +157,15 @@ def _store_full(y, to, value, sink):
 def written(vector, run, first, last, y, to):
     """y[to …] = the numbers first to last of a run, as `vector` makes it.
 
-    vector(run, i, count, fetch) is the vector from the i-th number of the run on, of which `count` are fetched.
+    vector(run, i, low, high) is the vector from the i-th number of the run on, of which those from low to high are wanted,
+    and nothing else is read. (One function for whole vectors too: LLVM sees where a mask is full.)
     """
     n, to = lanes(y), to - first
     end = first + in_vectors(last - first, n)
     for i in range(first, end, n):
-        store(y, to + i, vector(run, i, n, whole_vector))
+        store(y, to + i, vector(run, i, START, n))
     if end < last:
-        store_part(y, to + end, vector(run, end, last - end, part_vector), last - end)
+        store_part(y, to + end, vector(run, end, START, last - end), last - end)
 
 
 @step
@@ -178,7 +180,7 @@ def poured(vector, run, first, last, y, to, sink):
     if before > 0:
         begin = first - before
         filled = min(n, last - begin)
-        value = continued(load(space, 0), vector(run, begin, (before, filled), some_vector), before)
+        value = continued(load(space, 0), vector(run, begin, before, filled), before)
         if filled < n:
             store(space, 0, value)
             state[_LAST] = filled
@@ -187,16 +189,16 @@ def poured(vector, run, first, last, y, to, sink):
         first = begin + n
     end = first + in_vectors(last - first, n)
     for i in range(first, end, n):
-        put(y, to + i, vector(run, i, n, whole_vector), True)
+        put(y, to + i, vector(run, i, START, n), True)
     if end < last:
-        store(space, 0, vector(run, end, last - end, part_vector))
+        store(space, 0, vector(run, end, START, last - end))
     state[_LAST] = last - end
 
 
 @step
-def _block_vector(block, i, count, fetch):
+def _block_vector(block, i, first, last):
     """A vector of a block."""
-    return fetch(block, i, count)
+    return load_some(block, i, first, last)
 
 
 @routine
@@ -205,10 +207,10 @@ def deliver(block, y, to, size, streaming):
     if streaming:
         stream(block, y, to, size)
     else:
-        written(_block_vector, block, 0, size, y, to)
+        written(_block_vector, block, START, size, y, to)
 
 
 @routine
 def pour(block, y, to, size, sink):
     """The same, by way of a sink if there is one."""
-    poured(_block_vector, block, 0, size, y, to, sink)
+    poured(_block_vector, block, START, size, y, to, sink)

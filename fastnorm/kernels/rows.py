@@ -7,7 +7,6 @@ from .activations import NONE
 from .apply import (
     STAGED,
     apply_run,
-    apply_vectors,
     coefficients,
     is_plain,
     pair_along,
@@ -63,7 +62,7 @@ from .short import known_of, short_results, short_sums
 from .slabs import clear
 from .sums import is_short, statistic_from, statistic_of_sums
 from .tiles import fill_given, padded, store_coefficients
-from .touching import RUNS, RUNS_LINE, RUNS_SPACE, lengths_of, suit, touching_runs
+from .touching import RUNS, RUNS_LINE, RUNS_SPACE, apply_touching, lengths_of, suit
 from .vectors import lanes, splat, spread
 
 # Elements of groups whose statistics are finished together, while they are in L1: at most a vector of groups.
@@ -116,7 +115,7 @@ def _apply_touching(x, xs, y, ys, pair, affine, job, b, piece, statistic, beside
         count = min(RUNS, last - m)
         store_coefficients(y, found[0], found[1], found[2], pair, affine + m - first, count, lines, RUNS_LINE)
         runs = x, place(xs, b, m), lines, RUNS_LINE, lengths_of(size)
-        apply_vectors(touching_runs, runs, y, place(ys, b, m), count * size, job, beside)
+        apply_touching(runs, y, place(ys, b, m), count * size, job[OPTIONS + ACTIVATION], beside)
 
 
 @step
@@ -188,7 +187,7 @@ def _apply_known(i, arrays, numbers, job, eps):
     count = _neighbours(y, job, last, first)
     while first < last and count > 0:
         runs = x, place(xs, first, 0), moved(known, place(pairs, first, 0)), line, lengths_of(size)
-        apply_vectors(touching_runs, runs, y, place(ys, first, 0), count * size, job, beside)
+        apply_touching(runs, y, place(ys, first, 0), count * size, job[OPTIONS + ACTIVATION], beside)
         first += count
         count = _neighbours(y, job, last, first)
     for group in range(first, last):
@@ -300,7 +299,7 @@ def _forward_groups(i, arrays, numbers, job, eps):
         if job[UNCENTRED] != 0:
             clear(batch, _RSTD)
         if given(y) and plain:
-            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, beside[1])
+            short_results(source, where, y, ys, pair, pairs, job, low, groups, count, batch, beside)
         elif given(y):
             for j in range(groups):
                 statistic = (batch[_MEAN + j], batch[_TAIL + j], batch[_RSTD + j])

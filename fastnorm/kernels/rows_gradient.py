@@ -29,9 +29,9 @@ from .job import (
     slot,
     touch,
 )
-from .loads import add_part_to, load, load_part, store
+from .loads import add_part_to, load, load_part, load_some, store
 from .memory import given, is_double, is_staged, moved, nothing, stack, stage
-from .past import poured, written
+from .past import START, poured, written
 from .reductions import added_up
 from .sums import BLOCK, add_exactly
 from .tiles import columns_of
@@ -268,13 +268,13 @@ def fill_line(line, statistic, means, job, like):
 
 
 @step
-def gradient_vector(run, i, count, fetch):
+def gradient_vector(run, i, first, last):
     """A vector of dx = OF_G·g·weight + OF_X·x_hat + OF_1, of a run; a weight per element, or null."""
     g, g_at, x, at, weight, affine, (high, scale, shift), (of_g, of_x, of_1) = run
-    x_hat = standardize(fetch(x, at + i, count), high, scale, shift)
-    gradient = fetch(g, g_at + i, count)
+    x_hat = standardize(load_some(x, at + i, first, last), high, scale, shift)
+    gradient = load_some(g, g_at + i, first, last)
     if given(weight):
-        gradient = gradient * fetch(weight, affine + i, count)
+        gradient = gradient * load_some(weight, affine + i, first, last)
     return fma(of_g, gradient, fma(of_x, x_hat, of_1))
 
 
@@ -298,7 +298,7 @@ def _even_gradients(arrays, walks, weight, affine, line, job, b, piece, known):
             more_x, more_g, more_y = (m + j) * job[X + M1], (m + j) * job[BESIDE + M1], (m + j) * job[Y + M1]
             terms = (splat(x, of_g[j]), constant[0], constant[1])
             run = g, beside + more_g, x, at + more_x, nothing(weight), affine, known, terms
-            written(gradient_vector, run, 0, high - low, dx, to + more_y)
+            written(gradient_vector, run, START, high - low, dx, to + more_y)
 
 
 @step
@@ -312,7 +312,7 @@ def _touching_gradients(arrays, walks, weight, affine, line, b, piece, known, si
         own = columns_of(weight, affine + m - first, count, 1.0)
         store(of_g, 0, narrow(x, spread(line[OF_G]) * own))
         runs = dy, place(gs, b, m), x, place(xs, b, m), of_g, lengths_of(size), known, terms
-        poured(touching_segments, runs, 0, count * size, dx, place(ys, b, m), sink)
+        poured(touching_segments, runs, START, count * size, dx, place(ys, b, m), sink)
 
 
 @routine
@@ -347,4 +347,5 @@ def group_gradient(arrays, pair, walks, statistic, line, job, b, piece, beside):
             g, j = stage(dy, buffer, staged), 0 if staged else gradient + i
             if staged:
                 through_activation(dy, gradient + i, x, at + i, size, statistic, pair, along, job, buffer)
-            poured(gradient_vector, (g, j, x, at + i, weight, along, known, terms), 0, size, dx, to + i, sink)
+            run = g, j, x, at + i, weight, along, known, terms
+            poured(gradient_vector, run, START, size, dx, to + i, sink)

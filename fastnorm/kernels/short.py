@@ -3,15 +3,16 @@
 import numpy as np
 
 from .._jit import routine, step
+from .activations import NONE
 from .apply import pair_along, paired_run, run_vector, shared_pair, standardize
 from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place, touch
 from .loads import load, load_part, put, put_part, store
 from .memory import cast, given, moved, nothing, stack
-from .past import before_line, per_line, poured
+from .past import START, before_line, per_line, poured
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
-from .touching import RUNS_LINE, RUNS_SPACE, lengths_of, reach, suit, touching_rows, touching_runs
+from .touching import RUNS_LINE, RUNS_SPACE, apply_touching, lengths_of, reach, suit, touching_rows
 from .vectors import DOUBLES, fma, in_vectors, lanes, splat, spread
 
 # Longer rows have enough to do while a sum waits for the one before it; out of L2 4096 of 768 took a tenth longer together.
@@ -133,14 +134,14 @@ def _poured_results(x, xs, y, ys, pair, pairs, first, groups, size, known, sink)
     """y of some groups, past the cache. (As an arm of the loop below, it took that 2 of 25 ns a row of 49.)"""
     for j in range(groups):
         at, to, affine = place(xs, first + j, 0), place(ys, first + j, 0), place(pairs, first + j, 0)
-        poured(run_vector, (x, at, pair, affine, known_of(y, known, j)), 0, size, y, to, sink)
+        poured(run_vector, (x, at, pair, affine, known_of(y, known, j)), START, size, y, to, sink)
 
 
 @routine
-def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, sink):
-    """y of some groups of a short run each, without activation; batch: lines of mean, tail, rstd."""
+def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, beside):
+    """y of some groups of a short run each, without activation; batch: mean, tail, rstd; beside: a buffer, a sink."""
     each, own = pair_along(pair, job), (nothing(pair[0]), nothing(pair[1]))
-    streams = given(sink[0])
+    sink, streams = beside[1], given(beside[1][0])
     weights, biases, known = stack(y, ROWS), stack(y, ROWS), stack(y, RUNS_SPACE)
     if job[AFFINE + ALONG] == 0:
         own = weights, biases
@@ -152,11 +153,11 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, si
     touching = suit(size) and touch(xs[0], size) and touch(ys[0], size)
     runs = x, place(xs, first, 0), known, RUNS_LINE, lengths_of(size)
     if touching and not given(each[0]):
-        poured(touching_runs, runs, 0, groups * size, y, place(ys, first, 0), sink)
+        apply_touching(runs, y, place(ys, first, 0), groups * size, NONE, beside)
         return
     if touching and alike and streams and reach(y, size):
         rows = each, place(pairs, first, 0), runs
-        poured(touching_rows, rows, 0, groups * size, y, place(ys, first, 0), sink)
+        poured(touching_rows, rows, START, groups * size, y, place(ys, first, 0), sink)
         return
     if alike and (size == 2 * lanes(y) or size == 4 * lanes(y)):
         _few_vectors(x, xs, y, ys, each, place(pairs, first, 0), first, groups, size, known, streams)

@@ -9,13 +9,12 @@ from .loads import (
     add_to,
     load,
     load_part,
+    load_some,
     load_wide,
     load_wide_part,
     number,
-    part_vector,
     store,
     store_part,
-    whole_vector,
 )
 from .memory import cast, given, is_double, moved
 from .reductions import added_up
@@ -52,11 +51,11 @@ def rows_of(where, walk, b, first, rows, step_m, low):
 
 
 @step
-def _sampled(x, where, rows, k, count, fetch):
+def _sampled(x, where, rows, k, count):
     """Σ of `rows` rows, columns k to k + count."""
     total = splat(x, 0.0)
     for r in range(rows):
-        total = total + fetch(x, where[r] + k, count)
+        total = total + load_part(x, where[r] + k, count)
     return total
 
 
@@ -66,11 +65,11 @@ def pilot_columns(x, where, rows, width, centre):
     n = lanes(x)
     share = splat(x, 1.0) / cast(x, rows)
     for k in range(0, in_vectors(width, n), n):
-        store(centre, k, _sampled(x, where, rows, k, n, whole_vector) * share)
+        store(centre, k, _sampled(x, where, rows, k, n) * share)
     rest = width - in_vectors(width, n)
     if rest > 0:
         k = width - rest
-        store(centre, k, _sampled(x, where, rows, k, rest, part_vector) * share)
+        store(centre, k, _sampled(x, where, rows, k, rest) * share)
 
 
 @step
@@ -83,16 +82,16 @@ def sample_rows(where, walk, b, first, rows, low):
 
 
 @step
-def _column_sums(x, where, rows, k, count, centre, t1, t2, fetch):
+def _column_sums(x, where, rows, k, count, centre, t1, t2):
     """t1 += Σ d, t2 += Σ d² over a few rows, of columns k to k + count, d = x - centre."""
     about, zero = load(centre, k), splat(x, 0.0)
     a1, a2, b1, b2 = zero, zero, zero, zero
     for r in range(0, rows - rows % 2, 2):
-        d, e = fetch(x, where[r] + k, count) - about, fetch(x, where[r + 1] + k, count) - about
+        d, e = load_part(x, where[r] + k, count) - about, load_part(x, where[r + 1] + k, count) - about
         a1, a2 = a1 + d, fma(d, d, a2)
         b1, b2 = b1 + e, fma(e, e, b2)
     if rows % 2 > 0:
-        d = fetch(x, where[rows - 1] + k, count) - about
+        d = load_part(x, where[rows - 1] + k, count) - about
         a1, a2 = a1 + d, fma(d, d, a2)
     add_to(t1, k, a1 + b1)
     add_to(t2, k, a2 + b2)
@@ -130,10 +129,10 @@ def tile_sums(x, where, rows, width, lines, line, state):
     for r in range(0, rows, FEW):
         few, there = min(FEW, rows - r), moved(where, r)
         for k in range(0, in_vectors(width, n), n):
-            _column_sums(x, there, few, k, n, lines, t1, t2, whole_vector)
+            _column_sums(x, there, few, k, n, lines, t1, t2)
         rest = width - in_vectors(width, n)
         if rest > 0:
-            _column_sums(x, there, few, width - rest, rest, lines, t1, t2, part_vector)
+            _column_sums(x, there, few, width - rest, rest, lines, t1, t2)
     carry_over(t1, state, line)
     if is_double(x):
         _carry_over_exactly(t2, moved(state, line), moved(state, 2 * line), line)
@@ -272,21 +271,23 @@ def known_columns(lines, line, k):
 
 
 @step
-def row_vector(row, k, count, fetch):
+def row_vector(row, k, first, last):
     """A vector of y = (x - high)·scale + shift, each per column, for `written` and `poured`.
 
     row: x and where it begins; lines of high, scale and shift, and how far they lie apart; and what the next one takes.
     """
     x, at, (lines, line), _ = row
-    high, scale = fetch(lines, k, count), fetch(lines, line + k, count)
-    return standardize(fetch(x, at + k, count), high, scale, fetch(lines, 2 * line + k, count))
+    high, scale = load_some(lines, k, first, last), load_some(lines, line + k, first, last)
+    return standardize(
+        load_some(x, at + k, first, last), high, scale, load_some(lines, 2 * line + k, first, last)
+    )
 
 
 @step
-def paired_row_vector(row, k, count, fetch):
+def paired_row_vector(row, k, first, last):
     """The same, then ·weight + bias, one pair for the row."""
     weight, bias = row[3]
-    return fma(row_vector(row, k, count, fetch), weight, bias)
+    return fma(row_vector(row, k, first, last), weight, bias)
 
 
 @step

@@ -4,8 +4,8 @@ One by one each took a masked vector for what fills none, and a dozen instructio
 took 10.8 µs so, with relu 23, and takes 9.1 and 9.7; of 64×2048 of 49, past the cache, 1100, and takes 800.
 """
 
-from .._jit import step
-from .apply import standardize
+from .._jit import routine, step
+from .apply import apply_vectors, standardize
 from .loads import load_some
 from .memory import given, moved
 from .vectors import continued, fma, lanes, splat
@@ -48,12 +48,20 @@ def _each(like, line, shared):
 
 
 @step
-def touching_runs(runs, i, count, fetch):
+def touching_runs(runs, i, first, last):
     """A vector of y for `poured`; known: high, scale and shift of each run, lines that lie `line` apart."""
     x, at, known, line, lengths = runs
     shared = _shared(lengths, i)
     high, scale = _each(x, known, shared), _each(x, moved(known, line), shared)
-    return standardize(fetch(x, at + i, count), high, scale, _each(x, moved(known, 2 * line), shared))
+    return standardize(
+        load_some(x, at + i, first, last), high, scale, _each(x, moved(known, 2 * line), shared)
+    )
+
+
+@routine
+def apply_touching(runs, y, to, size, code, beside):
+    """y[to …] = `size` numbers of such runs, with an activation; beside: a buffer and a sink."""
+    apply_vectors(touching_runs, runs, y, to, size, code, beside)
 
 
 # -- Where each element of a run has a weight of its own, as the same one of all other runs has --------------------------
@@ -75,10 +83,10 @@ def _along(parameter, at, i, shared):
 
 
 @step
-def touching_rows(rows, i, count, fetch):
+def touching_rows(rows, i, first, last):
     """The same, times a weight for an element; and a bias, if there are any."""
     (weight, bias), affine, runs = rows
-    value, shared = touching_runs(runs, i, count, fetch), _shared(runs[4], i)
+    value, shared = touching_runs(runs, i, first, last), _shared(runs[4], i)
     w = _along(weight, affine, i, shared)
     return fma(value, w, _along(bias, affine, i, shared)) if given(bias) else value * w
 
@@ -87,18 +95,22 @@ def touching_rows(rows, i, count, fetch):
 
 
 @step
-def touching_gradients(runs, i, count, fetch):
+def touching_gradients(runs, i, first, last):
     """A vector of dx; known: high, scale, shift, and what g, x_hat and 1 are multiplied by, of each run."""
     g, g_at, x, at, known, line, lengths = runs
     shared = _shared(lengths, i)
-    x_hat = touching_runs((x, at, known, line, lengths), i, count, fetch)
+    x_hat = touching_runs((x, at, known, line, lengths), i, first, last)
     of_g, of_x = _each(x, moved(known, 3 * line), shared), _each(x, moved(known, 4 * line), shared)
-    return fma(of_g, fetch(g, g_at + i, count), fma(of_x, x_hat, _each(x, moved(known, 5 * line), shared)))
+    return fma(
+        of_g, load_some(g, g_at + i, first, last), fma(of_x, x_hat, _each(x, moved(known, 5 * line), shared))
+    )
 
 
 @step
-def touching_segments(runs, i, count, fetch):
+def touching_segments(runs, i, first, last):
     """The same where all but what g is multiplied by is one for all runs."""
     g, g_at, x, at, of_g, lengths, (high, scale, shift), (of_x, of_1) = runs
-    x_hat = standardize(fetch(x, at + i, count), high, scale, shift)
-    return fma(_each(x, of_g, _shared(lengths, i)), fetch(g, g_at + i, count), fma(of_x, x_hat, of_1))
+    x_hat = standardize(load_some(x, at + i, first, last), high, scale, shift)
+    return fma(
+        _each(x, of_g, _shared(lengths, i)), load_some(g, g_at + i, first, last), fma(of_x, x_hat, of_1)
+    )
