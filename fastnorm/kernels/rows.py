@@ -69,6 +69,8 @@ from .vectors import lanes, splat, spread
 _BATCH = 4096
 _GROUPS = 16
 
+# Fewer channels take less one by one: three of 49 elements each a fifth.
+_FEWEST = 8
 # Affine pairs that a task makes coefficients of.
 _FILL = 1024
 
@@ -170,7 +172,9 @@ def _neighbours(y, job, last, b):
     """How many groups from b on, and before `last`, are short runs that touch and have neighbouring pairs; 0 if none."""
     size, inner = job[COUNTS + LENGTH], job[COUNTS + B1]
     touching = job[X + B1] == size and job[Y + B1] == size and job[AFFINE + B1] == 1
-    return min(last - b, inner - b % inner) if touching and suit(size) and reduced(job) == 1 else np.int64(0)
+    if not touching or reduced(job) > 1 or inner < _FEWEST or not suit(size):
+        return np.int64(0)
+    return min(last - b, inner - b % inner)
 
 
 @Phase
