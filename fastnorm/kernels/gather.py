@@ -156,8 +156,8 @@ def short_segments(arrays, pair, walks, statistic, job, b, sums):
     for m in range(0, segments, GROUPS):
         runs = min(GROUPS, segments - m)
         _sum_runs(dy, x, none, walks, job, b, m, 1, runs, known, found)
-        for j in range(runs):
-            sums[m + j], sums[segments + m + j] = found[j], found[GROUPS + j]
+        store_part(sums, m, load(found, 0), runs)
+        store_part(sums, segments + m, load(found, GROUPS), runs)
 
 
 @step
