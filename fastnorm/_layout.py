@@ -307,10 +307,10 @@ def _job(
     job[COUNTS + LENGTH], job[COUNTS + FOLD] = inner.length, fold
     job[OPTIONS : OPTIONS + len(options)] = options
     next_runs = reduced or kept
-    in_turn = bool(next_runs) and next_runs[-1].strides[_RESULT] == inner.length
-    along = inner.strides[0] != 0
-    together = 1 if inner.reduced and along and options[ACTIVATION] != NONE else ROWS
-    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], together if in_turn else 0)
+    in_turn = next_runs[-1].length if next_runs and next_runs[-1].strides[_RESULT] == inner.length else 0
+    if inner.reduced:  # a pair for each element and an activation took a fifth longer so
+        in_turn = min(in_turn, ROWS if inner.strides[0] == 0 or options[ACTIVATION] == NONE else 1)
+    job[OPTIONS + STREAMING] = past_cache(inner.length, options[STREAMING], in_turn)
     # A lone outer axis is the inner one of its pair, so that its index needs no division.
     for first, level in ((2 - len(kept), kept), (4 - len(reduced), reduced)):
         for column, axis in enumerate(level, first):
@@ -325,9 +325,9 @@ def _job(
 def past_cache(length: int, per_line: int, in_turn: int) -> int:
     """How results in runs of a length are stored past the cache, in lines of so many elements; 0 is never, as in lines of 0.
 
-    Where runs share lines, those that lie in memory as they are written, so many `in_turn` at once, wait for each other;
-    others must be so long that two lines do not count. 220000 rows of 100 took 16.7 ms where each stored its parts of lines,
-    8 to 11 into the cache.
+    Runs that share lines wait for each other where they lie in memory as they are written, so many `in_turn`, unless those
+    are but a few lines; others must be so long that two lines do not count. 220000 rows of 100 took 16.7 ms where each
+    stored its parts of lines, 8 to 11 into the cache.
     """
     if per_line == 0:
         return 0

@@ -12,7 +12,7 @@ from .past import START, before_line, per_line, poured
 from .reductions import EACH, added_up, added_up_each, folded
 from .sums import FAR, checked_sums, moment_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
-from .touching import RUNS_LINE, RUNS_SPACE, apply_touching, lengths_of, reach, suit, touching_rows
+from .touching import RUNS_LINE, RUNS_SPACE, apply_touching, fill_vectors, lengths_of, suit, touching_rows
 from .vectors import DOUBLES, fma, in_vectors, lanes, splat, spread
 
 # Longer rows have enough to do while a sum waits for the one before it; out of L2 4096 of 768 took a tenth longer together.
@@ -155,7 +155,7 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, be
     if touching and not given(each[0]):
         apply_touching(runs, y, place(ys, first, 0), groups * size, NONE, beside)
         return
-    if touching and alike and streams and reach(y, size):
+    if touching and alike and streams and fill_vectors(y, size):
         rows = each, place(pairs, first, 0), runs
         poured(touching_rows, rows, START, groups * size, y, place(ys, first, 0), sink)
         return

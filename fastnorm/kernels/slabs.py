@@ -59,19 +59,17 @@ _IN_LINES = 32
 LINES = 3
 
 
-def rows_together(length: int) -> int:
+@step
+def _rows_together(length):
     """How many successive rows of so many elements are one wide row, where rows touch: whole vectors, or lines, if they can.
 
-    Others share lines, and are not stored past the cache: 333333 rows of 24 took half as long again as of 32.
+    One by one, 333333 rows of 24 took half as long again as of 32.
     """
     for unit in (32, 16):
         step = unit // min(unit, length & -length)
         if step * length <= WIDE:
             return int(WIDE) // length // step * step
     return max(1, int(WIDE) // length)
-
-
-_rows_together = step(rows_together)
 
 
 @step

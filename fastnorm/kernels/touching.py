@@ -68,7 +68,7 @@ def apply_touching(runs, y, to, size, code, beside):
 
 
 @step
-def reach(y, length):
+def fill_vectors(y, length):
     """Whether no vector is shared by more than two runs."""
     return length >= lanes(y)
 
