@@ -9,7 +9,7 @@ from .checks import DTYPES, assert_exact
 from .norms import widen
 
 # Of one number, of less than a vector of 16 or 32, of one and its neighbours, of some; and the longest, and one more.
-LENGTHS = [1, 2, 3, 5, 15, 16, 17, 25, 31, 32, 33, 49, 64, 65, 196, 256, 257]
+LENGTHS = [1, 2, 3, 5, 15, 16, 17, 25, 31, 32, 33, 49, 64, 65, 196, 224, 225]
 
 
 def _apart(x):

@@ -21,14 +21,14 @@ from .vectors import (
 )
 
 
-def place_of(builder, memory, index, whole):
-    """The address of memory[index], as that of a vector, which may begin before the memory does."""
-    return builder.bitcast(builder.gep(memory, [index]), whole.as_pointer())
+def place_of(builder, memory, index, whole, inside=True):
+    """The address of memory[index], as that of a vector; is that `inside` the memory?"""
+    return builder.bitcast(builder.gep(memory, [index], inbounds=inside), whole.as_pointer())
 
 
 def _read(builder, memory, index, whole, size, limits):
     """The vector at memory[index]; or where there are limits, the numbers within them, and nothing else is read."""
-    place = place_of(builder, memory, index, whole)
+    place = place_of(builder, memory, index, whole, len(limits) < 2)
     if not limits:
         value = builder.load(place)
         value.align = size
@@ -42,7 +42,7 @@ def _read(builder, memory, index, whole, size, limits):
 def _write(builder, memory, index, value, size, limits):
     """memory[index …] = a vector, or its numbers within limits."""
     whole = value.type
-    place = place_of(builder, memory, index, whole)
+    place = place_of(builder, memory, index, whole, len(limits) < 2)
     if not limits:
         builder.store(value, place).align = size
         return

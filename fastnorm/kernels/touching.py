@@ -10,8 +10,8 @@ from .loads import load_some
 from .memory import given, moved
 from .vectors import continued, fma, lanes, splat
 
-# Longer runs take less one by one: of 784 a tenth, while those of 196 take as long.
-_LONG = 256
+# Longer runs take less one by one: of 784 a tenth, of 256 a twentieth, while those of 196 take as long.
+_LONG = 224
 # How many runs have their numbers found at once; how far lines of these lie apart, for a vector may read more; three lines.
 RUNS, RUNS_LINE, RUNS_SPACE = 16, 48, 3 * 48
 
