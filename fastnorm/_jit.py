@@ -13,6 +13,7 @@ from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 
 from ._cache import DiskCache
+from ._launch import launch
 from ._part import Part
 
 # No nnan and no ninf anywhere: NaN and inf follow IEEE rules. `contract` allows fused multiply-adds, which only ever
@@ -45,6 +46,7 @@ def strict(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def c_function(function: Callable[..., Any], signature: Any) -> Any:
     """A function compiled for one signature, cached on disk, to be called by its address."""
+    launch()  # as below
 
     def compiled() -> Any:
         options = {"nogil": True, "error_model": "numpy", "fastmath": _SAFE}
@@ -82,7 +84,15 @@ def _undisturbed(compiled: Callable[..., Any], *arguments: Any) -> Any:
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose `prange` loops are spread over the threads, cached on disk."""
-    return _cached(njit(nogil=True, error_model="numpy", parallel=True)(function))  # type: ignore[no-any-return]
+    result = _cached(njit(nogil=True, error_model="numpy", parallel=True)(function))
+    result.compile = partial(_launched, result.compile)
+    return result  # type: ignore[no-any-return]
+
+
+def _launched(compiled: Callable[..., Any], *arguments: Any) -> Any:
+    """Compile, or load, once there is a threading layer: code is linked to it, and LLVM ends a process that has none."""
+    launch()
+    return compiled(*arguments)
 
 
 def _cached(compiled: Any) -> Any:

@@ -228,3 +228,24 @@ def test_interpreters_that_share_a_directory_have_files_of_their_own(filled, tmp
     assert run(INFERENCE, cache) == "1"
     assert all(file.exists() for file in others)
     assert run(INFERENCE, cache) == "0"
+
+
+FIRST_CALLS = [
+    "layer_norm(x)",
+    "instance_norm(x, lengths=np.array([2, 4]), layout='NCL')",
+    "batch_norm(x, None, None, training=True, lengths=np.array([2, 4]), layout='NCL')",
+    "instance_norm(x.reshape(6, 4), cu_seqlens=np.array([0, 2, 6], np.int32))",
+    "Moments().update(x)",
+    "local_response_norm(x, 3)",
+    "weight_norm(x, x[:, :1, :1])",
+]
+
+
+@pytest.mark.parametrize("call", FIRST_CALLS)
+def test_any_call_may_be_the_first(call):
+    """Of a process that finds all compiled: what is loaded is linked to the threading layer, which must be there by then."""
+    for _ in range(2):
+        run(
+            f"import numpy as np, fastnorm\nx = np.ones((2, 3, 4), np.float32)\nfastnorm.{call}",
+            os.environ.get("NUMBA_CACHE_DIR", ""),
+        )

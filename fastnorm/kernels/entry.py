@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from .._floats import DType
 from .._jit import c_function
-from .._launch import launch
 from .job import ARRAYS, ENTRY, EPS, TYPE, WHOLE
 from .memory import moved, stack
 from .phases import Kernel, address
@@ -134,7 +133,6 @@ def bind(
 
     The job, which is told all this, must not change after it.
     """
-    launch()  # a kernel is linked to the threading layer
     job[ENTRY + WHOLE], job[ENTRY + ARRAYS] = kernel.whole.address(dtype, given), kernel.arrays
     job[ENTRY + EPS], job[ENTRY + TYPE] = np.float64(eps).view(np.int64), id(np.ndarray)
     if "enter" not in _made:
