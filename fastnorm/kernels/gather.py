@@ -201,9 +201,8 @@ def _gather_vector(g, x, dx, weight, i, count, terms, sums, past):
     """dx of the `count` elements from the i-th on of a row; what they add to the gradients of their pairs, into `sums`."""
     centre, scale, shift, of_g, of_x, of_1, beyond = terms
     gradient, x_hat = load_part(g, i, count), standardize(load_part(x, i, count), centre, scale, shift)
-    if given(sums):
-        store(sums, i, fma(gradient, x_hat + beyond, load(sums, i)))
-        store(sums, STRIP + i, load(sums, STRIP + i) + gradient)
+    store(sums, i, fma(gradient, x_hat + beyond, load(sums, i)))
+    store(sums, STRIP + i, load(sums, STRIP + i) + gradient)
     if given(dx):
         if given(weight):
             gradient = gradient * load_part(weight, i, count)
@@ -303,21 +302,19 @@ def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, band
     (dy, x, dx), (xs, gs, ys, ps) = arrays, walks
     (first, groups), (m, low, high) = band, strip
     affine, begin, streams = place(ps, first, m), place(ys, first, m), job[OPTIONS + STREAMING] == WHOLE_LINES
-    touch = place(ys, first + groups - 1, m) - begin == (groups - 1) * high
-    joined = given(dx) and given(sink[0]) and not streams and touch and low == 0 and groups * high <= BLOCK
+    in_turn = place(ys, first + groups - 1, m) - begin == (groups - 1) * high
+    joined = given(dx) and given(sink[0]) and not streams and in_turn and low == 0 and groups * high <= BLOCK
     activates = job[OPTIONS + ACTIVATION] != NONE
-    g_space, dx_space, space = stack(x, STRIP), stack(x, BLOCK), stack(x, _SUMS_OF_STRIP)
-    weight = pair_along(pair, job)[0]
-    sums = space if given(gradients[0]) and job[AFFINE + ALONG] != 0 else nothing(space)
-    if given(sums) and not activates and not joined and low == 0 and high <= lanes(x):
+    g_space, dx_space, sums = stack(x, STRIP), stack(x, BLOCK), stack(x, _SUMS_OF_STRIP)
+    weight = pair[0]
+    if not activates and not joined and low == 0 and high <= lanes(x):
         _gather_narrow(arrays, weight, walks, known, sums, first, groups, m, high, streams)
         _add_sums(sums, gradients, affine, high)
         return
     for i in range(low, high, STRIP):
         size, own = min(STRIP, high - i), affine + i
         weights = moved(weight, own) if given(weight) else weight
-        if given(sums):
-            clear(sums, _SUMS_OF_STRIP)
+        clear(sums, _SUMS_OF_STRIP)
         for j in range(groups):
             beside, at, to = (
                 place(gs, first + j, m) + i,
@@ -335,8 +332,7 @@ def _gather_segment(arrays, pair, walks, statistics, known, gradients, job, band
             _gather_row(g, moved(x, at), target, weights, size, known, j, sums, past)
             if is_staged(dx, loose) and given(dx) and not joined:
                 deliver(dx_space, dx, to, size, streams)
-        if given(sums):
-            _add_sums(sums, gradients, own, size)
+        _add_sums(sums, gradients, own, size)
     if joined:
         pour(dx_space, dx, begin, groups * high, sink)
 

@@ -10,7 +10,6 @@ import numpy as np
 from numba import prange
 
 from ..._jit import parallel
-from ..._launch import launch
 from ..._threads import get_num_threads
 from ..cases import Job
 from ..inputs import Array, Inputs
@@ -26,7 +25,6 @@ def copy(source: Array, target: Array, parts: int) -> None:
 
 def of_bytes(traffic: int) -> Callable[[], Any]:
     """A copy that reads and writes so many bytes."""
-    launch()  # the layer that fastnorm works on
     source = np.ones(traffic // 8, np.float32)  # half of the bytes, in fours
     return partial(copy, source, np.zeros_like(source), get_num_threads())
 
