@@ -80,7 +80,7 @@ def merged_sums(partial, chunks):
 def group_sums(x, where, job, chunks, b, partial):
     """(centre, Σ d, Σ d²) of group b: of its only chunk, or of all merged."""
     if chunks[3] == 1:
-        first, last, low, high = chunk_of(job, chunks, 0)
+        first, last, low, high = chunk_of(job, chunks, np.int64(0))
         return moment_sums(x, where, b, first, last, low, high, job[OPTIONS + SECOND_MOMENT])
     for i in range(chunks[3]):
         store_chunk(x, where, job, chunks, b, i, moved(partial, 4 * i))

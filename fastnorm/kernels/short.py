@@ -3,9 +3,8 @@
 import numpy as np
 
 from .._jit import routine, step
-from .activations import NONE
 from .apply import pair_along, paired_run, run_vector, shared_pair, standardize
-from .job import AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place, touch
+from .job import ACTIVATION, AFFINE, ALONG, B0, B1, OPTIONS, SECOND_MOMENT, place, touch
 from .loads import load, load_part, put, put_part, store
 from .memory import cast, given, moved, nothing, stack
 from .past import START, before_line, per_line, poured
@@ -153,7 +152,7 @@ def short_results(x, xs, y, ys, pair, pairs, job, first, groups, size, batch, be
     touching = suit(size) and touch(xs[0], size) and touch(ys[0], size)
     runs = x, place(xs, first, 0), known, RUNS_LINE, lengths_of(size)
     if touching and not given(each[0]):
-        apply_touching(runs, y, place(ys, first, 0), groups * size, NONE, beside)
+        apply_touching(runs, y, place(ys, first, 0), groups * size, job[OPTIONS + ACTIVATION], beside)
         return
     if touching and alike and streams and fill_vectors(y, size):
         rows = each, place(pairs, first, 0), runs

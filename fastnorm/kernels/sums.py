@@ -159,7 +159,7 @@ def _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
 def checked_sums(x, walk, b, first, last, low, high, centre, found, second_moment):
     """(centre, Σ d, Σ d²), as it was found about `centre` if that is sound."""
     s1, s2 = 0.0 if second_moment != 0 else found[0], found[1]
-    if is_sound(x, s1, s2, (last - first) * (high - low), FAR):
+    if is_sound(x, s1, s2, np.float64((last - first) * (high - low)), FAR):
         return np.float64(centre), s1, s2
     return _careful_sums(x, walk, b, first, last, low, high, centre, s1, second_moment)
 
