@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from fastnorm._floats import FLOAT64
-from fastnorm.kernels.entry import bind
+from fastnorm._floats import FLOAT32, FLOAT64
+from fastnorm._layout import IN_ORDER
+from fastnorm.kernels.entry import bind, fitting
 from fastnorm.kernels.job import X
 from fastnorm.kernels.memory import given, keep
 from fastnorm.kernels.phases import kernel
@@ -63,6 +64,64 @@ def test_what_is_no_array_is_refused(wrong):
     with pytest.raises(TypeError):
         _bound(_told)(1, wrong, None, told)
     assert not told.any()
+
+
+_FITTING = np.arange(6.0).reshape(2, 3)
+_UNALIGNED = np.zeros(49, np.uint8)[1:].view(np.float64).reshape(2, 3)
+_OTHERS = {
+    "another shape": np.zeros((3, 2)),
+    "as many numbers": np.zeros(6),
+    "one axis more": np.zeros((2, 3, 1)),
+    "no axes": np.zeros(()),
+    "one length less": np.zeros((2, 2)),
+    "another dtype": np.zeros((2, 3), np.float16),
+    "another order of bytes": np.zeros((2, 3), ">f8"),
+    "integers as wide": np.zeros((2, 3), np.int64),
+    "Fortran's order": np.zeros((2, 3), order="F"),
+    "every second": np.zeros((2, 6))[:, ::2],
+    "backwards": _FITTING[::-1],
+    "not aligned": _UNALIGNED,
+    "a subclass": np.ma.zeros((2, 3)),
+    "a list": _FITTING.tolist(),
+    "a number": 1.0,
+    "a NumPy number": np.float64(1),
+    "a type": np.ndarray,
+}
+
+
+def test_what_fits():
+    fits = fitting((2, 3), FLOAT64, FLOAT32, IN_ORDER)
+    read_only = _FITTING.copy()
+    read_only.flags.writeable = False
+    right = _FITTING, _FITTING.astype(np.float32), read_only, np.zeros((4, 3))[1:3], None
+    assert fits() is True
+    assert fits(*right) is True
+    assert all(fits(one) for one in right)
+
+
+@pytest.mark.parametrize("wrong", _OTHERS.values(), ids=_OTHERS)
+def test_what_does_not_fit(wrong):
+    fits = fitting((2, 3), FLOAT64, FLOAT32, IN_ORDER)
+    assert fits(wrong) is False
+    assert fits(_FITTING, None, wrong) is False
+    assert fits(wrong, _FITTING) is False
+
+
+def test_what_fits_without_an_axis():
+    fits = fitting((), FLOAT64, FLOAT64, IN_ORDER)
+    assert fits(np.zeros(())) is True
+    assert fits(np.zeros(1)) is False
+
+
+def test_looking_at_arrays_leaves_no_reference_behind():
+    fits, x = fitting((2, 3), FLOAT64, FLOAT64, IN_ORDER), _FITTING.copy()
+    before = sys.getrefcount(x), sys.getrefcount(True), sys.getrefcount(False)
+    for _ in range(10_000):
+        fits(x, None)
+        fits(x, 1)
+    after = sys.getrefcount(x), sys.getrefcount(True), sys.getrefcount(False)
+    assert after[0] == before[0]
+    assert all(abs(a - b) < 1000 for a, b in zip(after, before, strict=True))
 
 
 def test_arrays_of_a_subclass_pass(tmp_path):

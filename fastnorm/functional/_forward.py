@@ -179,7 +179,7 @@ def standardize(
         and (
             _are_wide((running_mean, running_var), call)
             if wide
-            else running_mean.dtype == running_var.dtype == call.dtype
+            else running_mean.dtype is running_var.dtype is call.dtype
         )
         and (out is None or free(out, call, x, weight, bias, *given))
     ):

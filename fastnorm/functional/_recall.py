@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .._floats import FLOAT16, FLOAT32, FLOAT64, DType, cast, computed, held
 from .._layout import IN_ORDER, Ints, Plan
 from .._threads import spread
-from ..kernels.entry import bind
+from ..kernels.entry import bind, fitting
 from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES, UNCENTRED
 from ..kernels.phases import Kernel
 from ._results import maker
@@ -53,6 +53,9 @@ class Call:
     parameter: (
         Callable[[Array], Array] | None
     )  # a weight or bias in the kernels' order; None where it is as it lies
+    fits: Callable[
+        ..., bool
+    ]  # whether parameters can be taken as they are; what it refuses may be fit to be cast
     new: Callable[[], Array]  # a new result
     same_strides: bool  # have x and a new result the same?
 
@@ -115,6 +118,7 @@ def new_call(
         dtype=dtype,
         own_dtype=x.dtype,
         parameter=parameter,
+        fits=fitting(shared.parameters, dtype, x.dtype, IN_ORDER),
         new=maker(like),
         same_strides=like.strides == x.strides,
     )
@@ -175,17 +179,16 @@ def recall(
         return None, None
     if not simple and not x.flags.aligned:
         return None, None
-    fitting = True
+    if call.fits(*parameters):
+        return None, call
     for p in parameters:
         if p is None:
             continue
         if p.__class__ is not np.ndarray or p.shape != call.parameters or p.flags.num & IN_ORDER != IN_ORDER:
             return None, None
-        if not (p.dtype is call.dtype or p.dtype == call.dtype or p.dtype == call.own_dtype):
-            if p.dtype not in _OTHERS:
-                return None, None
-            fitting = False
-    return None, call if fitting else replace(call, parameter=partial(_fitted, call.dtype, call.parameter))
+        if p.dtype not in _OTHERS and p.dtype != call.own_dtype:
+            return None, None
+    return None, replace(call, parameter=partial(_fitted, call.dtype, call.parameter))
 
 
 def _plain(value: Any) -> bool:
