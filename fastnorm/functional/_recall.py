@@ -6,6 +6,7 @@ every call. A call that is not found, or whose arrays do not pass, goes the gene
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,9 @@ from .._floats import FLOAT16, FLOAT32, FLOAT64, DType, cast, computed, held
 from .._layout import IN_ORDER, Ints, Plan
 from .._threads import spread
 from ..kernels.entry import bind, fitting
-from ..kernels.job import GRADIENTS, OPTIONS, PARAMETERS, PHASES, UNCENTRED
+from ..kernels.job import COUNTS, GRADIENTS, LENGTH, OPTIONS, PARAMETERS, PHASES, UNCENTRED, X
 from ..kernels.phases import Kernel
+from ..kernels.widening import widen
 from ._results import maker
 from ._roles import Norm, Shared
 
@@ -106,7 +108,7 @@ def new_call(
         if shared.flipped:
             parameter = partial(_flipped, plan.parameter_in)
     if dtype != x.dtype:
-        parameter = partial(_widened, dtype, parameter)
+        parameter = _widening(shared.parameters, own, parameter)
     like = np.empty_like(x)
     call = Call(
         plan=plan,
@@ -150,10 +152,22 @@ def _fitted(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: A
     return parameter if ordered is None else ordered(parameter)
 
 
-def _widened(dtype: DType, ordered: Callable[[Array], Array] | None, parameter: Array) -> Array:
-    """A 16-bit weight or bias in the dtype in which the kernels compute, and in their order."""
-    parameter = parameter.astype(dtype, copy=False)
-    return parameter if ordered is None else ordered(parameter)
+def _widening(shape: Ints, own: DType, ordered: Callable[[Array], Array] | None) -> Callable[[Array], Array]:
+    """What brings a weight or bias of 16 bits, held as `own` and in C order, into float32 and the kernels' order.
+
+    It takes those of float32 too.
+    """
+    job = np.zeros(X, np.int64)
+    job[COUNTS + LENGTH] = math.prod(shape)
+    run = bind(job, widen, own, FLOAT32)
+
+    def widened(parameter: Array) -> Array:
+        if parameter.dtype != FLOAT32:
+            narrow, parameter = parameter, np.empty(shape, FLOAT32)
+            run(1, narrow, parameter)
+        return parameter if ordered is None else ordered(parameter)
+
+    return widened
 
 
 def recall(
