@@ -90,7 +90,7 @@ _OTHERS = {
 
 
 def test_what_fits():
-    fits = fitting((2, 3), FLOAT64, FLOAT32, IN_ORDER)
+    fits = fitting((2, 3), FLOAT64, FLOAT32, IN_ORDER, optional=True)
     read_only = _FITTING.copy()
     read_only.flags.writeable = False
     right = _FITTING, _FITTING.astype(np.float32), read_only, np.zeros((4, 3))[1:3], None
@@ -101,10 +101,14 @@ def test_what_fits():
 
 @pytest.mark.parametrize("wrong", _OTHERS.values(), ids=_OTHERS)
 def test_what_does_not_fit(wrong):
-    fits = fitting((2, 3), FLOAT64, FLOAT32, IN_ORDER)
+    fits = fitting((2, 3), FLOAT64, FLOAT32, IN_ORDER, optional=True)
     assert fits(wrong) is False
     assert fits(_FITTING, None, wrong) is False
     assert fits(wrong, _FITTING) is False
+
+
+def test_none_where_it_will_not_do():
+    assert fitting((2, 3), FLOAT64, FLOAT64, IN_ORDER)(_FITTING, None) is False
 
 
 def test_what_fits_without_an_axis():
@@ -114,7 +118,7 @@ def test_what_fits_without_an_axis():
 
 
 def test_looking_at_arrays_leaves_no_reference_behind():
-    fits, x = fitting((2, 3), FLOAT64, FLOAT64, IN_ORDER), _FITTING.copy()
+    fits, x = fitting((2, 3), FLOAT64, FLOAT64, IN_ORDER, optional=True), _FITTING.copy()
     before = sys.getrefcount(x), sys.getrefcount(True), sys.getrefcount(False)
     for _ in range(10_000):
         fits(x, None)

@@ -16,7 +16,7 @@ from ..kernels.activations import CODES
 from ..kernels.gradients import add_lines
 from ..kernels.job import AFFINE, ALONG, B0, B1, COUNTS
 from ._arrange import arrange
-from ._recall import Call, alike, new_call, recall
+from ._recall import Call, new_call, recall
 from ._roles import Norm
 
 Array = NDArray[Any]
@@ -54,7 +54,8 @@ def backward(
     flow = "backward of a constant" if constant else "backward"
     key, call = recall(flow, norm, argument, needs, activation, x, weight, bias)
     at = None
-    if call is not None and alike(dy, x) and _as_returned(mean, rstd, call.statistics, norm):
+    found = (rstd,) if norm.second_moment else (mean, rstd)
+    if call is not None and call.alike(dy, x) and call.returned(*found):
         dtype = call.dtype if weight is None else weight.dtype
         dx = dx_to = call.new() if needs[0] else None
     else:
@@ -88,14 +89,6 @@ def backward(
         return Gradients(dx, None, None)
     dweight, dbias = summed(sums, call, dtype)
     return Gradients(dx, dweight if needs[1] else None, dbias if needs[2] else None)
-
-
-def _as_returned(mean: Any, rstd: Any, shape: Ints, norm: Norm) -> bool:
-    """Whether the statistics are what a forward call returns, of `shape`."""
-    for s in (rstd,) if norm.second_moment else (mean, rstd):
-        if s.__class__ is not np.ndarray or s.dtype != FLOAT64 or s.shape != shape:
-            return False
-    return True
 
 
 def _statistic(value: Any, name: str, shape: Ints) -> Array:

@@ -13,7 +13,7 @@ from .._layout import IN_ORDER, Plan, element_strides
 from ..kernels import columns, rows
 from ..kernels.activations import CODES
 from ._arrange import arrange
-from ._recall import Call, alike, free, new_call, recall
+from ._recall import Call, free, new_call, recall
 from ._roles import Norm, for_inference
 from ._running import UNMOVED, Running, Update, checked
 
@@ -110,7 +110,7 @@ def normalize_sum(
     """
     key, call = recall("sum", norm, argument, (eps, factor, summed), activation, x, weight, bias)
     at = None
-    if call is not None and out is None and sum_out is None and alike(residual, x):
+    if call is not None and out is None and sum_out is None and call.alike(residual, x):
         more, y = residual, call.new()
         total = call.new() if summed else y
         sum_to, y_to = total, y
@@ -179,7 +179,7 @@ def standardize(
         and (
             _are_wide((running_mean, running_var), call)
             if wide
-            else running_mean.dtype is running_var.dtype is call.dtype
+            else running_mean.dtype == running_var.dtype == call.dtype
         )
         and (out is None or free(out, call, x, weight, bias, *given))
     ):

@@ -21,7 +21,7 @@ from ..kernels import columns, columns_backward, rows, rows_backward
 from ..kernels.activations import CODES
 from ._arrange import arrange
 from ._backward import lines_of, summed
-from ._recall import alike, free, new_call, recall
+from ._recall import free, new_call, recall
 from ._roles import BATCH, INSTANCE, LAYER, RMS, Norm, with_own_pairs
 
 Array = NDArray[Any]
@@ -146,7 +146,7 @@ def sums(
 ) -> Sums:
     """The sums behind a gradient, x_hat being (x - mean)·rstd; weight and bias matter to an activation alone."""
     key, call = recall("sums", norm, argument, None, activation, x)
-    if call is None or not alike(dy, x):
+    if call is None or not call.alike(dy, x):
         given, x = (dy, x), _checks.array(x, "x")
         dy = _checks.like(dy, "dy", x)
         shared = norm.shared(x.shape, argument)
@@ -182,7 +182,7 @@ def gradient(
     """dx = terms[0]·weight·g + terms[1]·x_hat + terms[2], g and x_hat as in `sums`."""
     key, call = recall("gradient", norm, argument, None, activation, x)
     at = None
-    if call is not None and alike(dy, x):
+    if call is not None and call.alike(dy, x):
         dx = dx_to = call.new()
     else:
         given, x = (dy, x), _checks.array(x, "x")

@@ -58,6 +58,10 @@ class Call:
     fits: Callable[
         ..., bool
     ]  # whether parameters can be taken as they are; what it refuses may be fit to be cast
+    same: Callable[
+        [Any], bool
+    ]  # whether an array is like x; what it refuses may be, but be told so more slowly
+    wide: Callable[..., bool]  # the same of statistics
     new: Callable[[], Array]  # a new result
     same_strides: bool  # have x and a new result the same?
 
@@ -70,6 +74,17 @@ class Call:
         if self.parameter is None:
             return weight, bias
         return self.parameter(weight), None if bias is None else self.parameter(bias)
+
+    def alike(self, array: Any, x: Array) -> bool:
+        """Whether an array can be walked just as x can."""
+        return self.same(array) or _alike(array, x)
+
+    def returned(self, *statistics: Any) -> bool:
+        """Whether statistics are what a forward call returns."""
+        return self.wide(*statistics) or all(
+            s.__class__ is np.ndarray and s.dtype == FLOAT64 and s.shape == self.statistics
+            for s in statistics
+        )
 
     def placed(self, value: Array) -> Array:
         """A statistic as the kernels read it beside a pair of its own."""
@@ -109,18 +124,20 @@ def new_call(
             parameter = partial(_flipped, plan.parameter_in)
     if dtype != x.dtype:
         parameter = _widening(shared.parameters, own, parameter)
-    like = np.empty_like(x)
+    like, statistics = np.empty_like(x), shared.statistic_shape(x.shape)
     call = Call(
         plan=plan,
         shared=shared,
         kernel=spread(bind(job, kernel, own, given, eps), plan.size),
         gradients=gradients,
         parameters=shared.parameters,
-        statistics=shared.statistic_shape(x.shape),
+        statistics=statistics,
         dtype=dtype,
         own_dtype=x.dtype,
         parameter=parameter,
-        fits=fitting(shared.parameters, dtype, x.dtype, IN_ORDER),
+        fits=fitting(shared.parameters, dtype, x.dtype, IN_ORDER, optional=True),
+        same=fitting(x.shape, x.dtype, x.dtype, IN_ORDER) if _in_order(x) else _never,
+        wide=fitting(statistics, FLOAT64, FLOAT64),
         new=maker(like),
         same_strides=like.strides == x.strides,
     )
@@ -179,7 +196,7 @@ def recall(
     """
     if x.__class__ is not np.ndarray:
         return None, None
-    simple = x.flags.num & IN_ORDER == IN_ORDER
+    simple = _in_order(x)
     kinds: Any = argument.__class__
     if kinds is tuple:
         kinds = tuple(map(type, argument))
@@ -195,22 +212,32 @@ def recall(
         return None, None
     if call.fits(*parameters):
         return None, call
+    fitting = True
     for p in parameters:
         if p is None:
             continue
         if p.__class__ is not np.ndarray or p.shape != call.parameters or p.flags.num & IN_ORDER != IN_ORDER:
             return None, None
-        if p.dtype not in _OTHERS and p.dtype != call.own_dtype:
-            return None, None
-    return None, replace(call, parameter=partial(_fitted, call.dtype, call.parameter))
+        if not (p.dtype == call.dtype or p.dtype == call.own_dtype):
+            if p.dtype not in _OTHERS:
+                return None, None
+            fitting = False
+    return None, call if fitting else replace(call, parameter=partial(_fitted, call.dtype, call.parameter))
 
 
 def _plain(value: Any) -> bool:
     return value.__class__ in _PLAIN or (value.__class__ is tuple and all(map(_plain, value)))
 
 
-def alike(array: Any, x: Array) -> bool:
-    """Whether an array can be walked just as x can."""
+def _in_order(x: Array) -> bool:
+    return x.flags.num & IN_ORDER == IN_ORDER
+
+
+def _never(array: Any) -> bool:
+    return False
+
+
+def _alike(array: Any, x: Array) -> bool:
     return (
         array.__class__ is np.ndarray
         and array.shape == x.shape
@@ -222,7 +249,7 @@ def alike(array: Any, x: Array) -> bool:
 
 def free(out: Any, call: Call, x: Array, *others: Array | None) -> bool:
     """Whether a result can be written to `out` as to a new array: it may be x itself, but share memory with nothing else."""
-    if not (call.same_strides and alike(out, x) and out.flags.writeable):
+    if not (call.same_strides and call.alike(out, x) and out.flags.writeable):
         return False
     own = out.flags.owndata
     for a in others if out is x else (x, *others):

@@ -12,7 +12,7 @@ from ..kernels import windows
 from ..kernels.windows import ALPHA, BETA, BETA_LOW, IN_RUN, SIZE, K
 from ._arrange import arrange
 from ._forward import Array
-from ._recall import Call, alike, free, new_call, recall
+from ._recall import Call, free, new_call, recall
 from ._roles import LAYER
 
 
@@ -130,7 +130,7 @@ def local_response_norm_backward(
     argument = layout, size, alpha, beta, k
     key, call = recall("local response backward", LAYER, argument, None, None, x)
     at = None
-    if call is not None and alike(dy, x):
+    if call is not None and call.alike(dy, x):
         dx = dx_to = call.new()
     else:
         given, x = (dy, x), _checks.array(x, "x")

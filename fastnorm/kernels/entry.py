@@ -32,8 +32,9 @@ _FIELDS = object.__basicsize__
 _TYPE = _FIELDS - 8
 _ADDRESS, _AXES, _SHAPE, _, _, _DTYPE, _FLAGS = range(7)
 _HALF = 0xFFFFFFFF  # of what is an integer of 32 bits
-# What is expected of arrays: their type, flags, either of two dtypes, and how many axes, whose lengths follow.
-_KIND, _SET, _ONE, _OTHER, _COUNT, _LENGTHS = range(6)
+# What is expected of arrays: their type, flags, either of two dtypes, whether None will do, and how many axes, whose lengths
+# follow.
+_KIND, _SET, _ONE, _OTHER, _OPTIONAL, _COUNT, _LENGTHS = range(7)
 # The most arguments behind the number of threads.
 _MOST = 9
 _FASTCALL = 0x80  # METH_FASTCALL: a function of self, the arguments, and how many they are
@@ -125,10 +126,10 @@ def enter(job, arguments, count):
 
 
 def fit(expected, arguments, count):
-    """Whether each argument is None, or an array as is expected."""
+    """Whether each argument is an array as is expected, or None where that will do."""
     wanted, objects = _at(_at(expected + _FIELDS)[0]), _at(arguments)
     for i in range(count):
-        if objects[i] == _none():
+        if objects[i] == _none() and wanted[_OPTIONAL] != 0:
             continue
         if _at(objects[i] + _TYPE)[0] != wanted[_KIND]:
             return _answer(False)
@@ -198,11 +199,14 @@ def bind(
     return bound
 
 
-def fitting(shape: tuple[int, ...], dtype: DType, other: DType, flags: int) -> Callable[..., bool]:
-    """Whether all arguments are arrays with these flags, of this shape and of one of two dtypes, or None.
+def fitting(
+    shape: tuple[int, ...], dtype: DType, other: DType, flags: int = 0, *, optional: bool = False
+) -> Callable[..., bool]:
+    """Whether all arguments are arrays with these flags, of this shape and of one of two dtypes; or None, if optional.
 
     The dtypes have to be these objects, which the caller keeps; what equals them does not fit.
     """
-    expected = np.array([id(np.ndarray), flags, id(dtype), id(other), len(shape), *shape], np.int64)
+    kind = id(np.ndarray), flags, id(dtype), id(other), optional
+    expected = np.array([*kind, len(shape), *shape], np.int64)
     bound: Callable[..., bool] = _bound(fit, expected)
     return bound
