@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import FLOAT64, computed
-from .._layout import IN_ORDER, Plan, element_strides
+from .._layout import Plan, element_strides
 from ..kernels import columns, rows
 from ..kernels.activations import CODES
 from ._arrange import arrange
@@ -141,17 +141,6 @@ def normalize_sum(
     return y, total, None if values is None else _shaped(values, call, x, None)
 
 
-def _are_wide(given: tuple[Array, Array], call: Call) -> bool:
-    """Whether running statistics are such as a call's kernel reads in float64."""
-    return all(
-        s.__class__ is np.ndarray
-        and s.shape == call.parameters
-        and s.dtype == FLOAT64
-        and s.flags.num & IN_ORDER == IN_ORDER
-        for s in given
-    )
-
-
 def standardize(
     norm: Norm,
     layout: str | None,
@@ -177,7 +166,7 @@ def standardize(
         and running_mean is not None
         and running_var is not None
         and (
-            _are_wide((running_mean, running_var), call)
+            call.fits.running(running_mean, running_var)
             if wide
             else running_mean.dtype == running_var.dtype == call.dtype
         )

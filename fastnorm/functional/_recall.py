@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,42 @@ Key = tuple[Any, ...]
 _PLAIN = frozenset({bool, int, float, str, type(None), np.float32, np.float64})
 # Of parameters that are cast first.
 _OTHERS = frozenset({FLOAT16, FLOAT32, FLOAT64})
-# A process that runs through more shapes than this starts afresh; a call takes 1 KB.
+# A process that runs through more shapes than this starts afresh; a call takes 4 KB.
 _MOST = 1024
 
 _calls: dict[Key, Call] = {}
+
+
+class Fits:
+    """Whether arrays are such as a call takes without another look; others may be, but are looked at in Python.
+
+    Each is made when it is first asked for: all of them take 10 µs, which a call that comes once would pay for nothing.
+    """
+
+    def __init__(self, x: Array, dtype: DType, parameters: Ints, statistics: Ints) -> None:
+        self._shape, self._dtypes, self._in_order = x.shape, (dtype, x.dtype), _in_order(x)
+        self._parameters, self._statistics = parameters, statistics
+
+    @cached_property
+    def parameters(self) -> Callable[..., bool]:
+        """Weight and bias, or running statistics, some of them None."""
+        return fitting(self._parameters, *self._dtypes, IN_ORDER, optional=True)
+
+    @cached_property
+    def x(self) -> Callable[[Any], bool]:
+        """x, or what can be walked as x can."""
+        own = self._dtypes[1]
+        return fitting(self._shape, own, own, IN_ORDER) if self._in_order else _never
+
+    @cached_property
+    def statistics(self) -> Callable[..., bool]:
+        """What a forward call returns."""
+        return fitting(self._statistics, FLOAT64, FLOAT64)
+
+    @cached_property
+    def running(self) -> Callable[..., bool]:
+        """Running statistics of float64."""
+        return fitting(self._parameters, FLOAT64, FLOAT64, IN_ORDER)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,13 +87,7 @@ class Call:
     parameter: (
         Callable[[Array], Array] | None
     )  # a weight or bias in the kernels' order; None where it is as it lies
-    fits: Callable[
-        ..., bool
-    ]  # whether parameters can be taken as they are; what it refuses may be fit to be cast
-    same: Callable[
-        [Any], bool
-    ]  # whether an array is like x; what it refuses may be, but be told so more slowly
-    wide: Callable[..., bool]  # the same of statistics
+    fits: Fits
     new: Callable[[], Array]  # a new result
     same_strides: bool  # have x and a new result the same?
 
@@ -77,11 +103,11 @@ class Call:
 
     def alike(self, array: Any, x: Array) -> bool:
         """Whether an array can be walked just as x can."""
-        return self.same(array) or _alike(array, x)
+        return self.fits.x(array) or _alike(array, x)
 
     def returned(self, *statistics: Any) -> bool:
         """Whether statistics are what a forward call returns."""
-        return self.wide(*statistics) or all(
+        return self.fits.statistics(*statistics) or all(
             s.__class__ is np.ndarray and s.dtype == FLOAT64 and s.shape == self.statistics
             for s in statistics
         )
@@ -135,9 +161,7 @@ def new_call(
         dtype=dtype,
         own_dtype=x.dtype,
         parameter=parameter,
-        fits=fitting(shared.parameters, dtype, x.dtype, IN_ORDER, optional=True),
-        same=fitting(x.shape, x.dtype, x.dtype, IN_ORDER) if _in_order(x) else _never,
-        wide=fitting(statistics, FLOAT64, FLOAT64),
+        fits=Fits(x, dtype, shared.parameters, statistics),
         new=maker(like),
         same_strides=like.strides == x.strides,
     )
@@ -210,9 +234,9 @@ def recall(
         return None, None
     if not simple and not x.flags.aligned:
         return None, None
-    if call.fits(*parameters):
+    if call.fits.parameters(*parameters):
         return None, call
-    fitting = True
+    as_they_are = True
     for p in parameters:
         if p is None:
             continue
@@ -221,8 +245,10 @@ def recall(
         if not (p.dtype == call.dtype or p.dtype == call.own_dtype):
             if p.dtype not in _OTHERS:
                 return None, None
-            fitting = False
-    return None, call if fitting else replace(call, parameter=partial(_fitted, call.dtype, call.parameter))
+            as_they_are = False
+    return None, call if as_they_are else replace(
+        call, parameter=partial(_fitted, call.dtype, call.parameter)
+    )
 
 
 def _plain(value: Any) -> bool:

@@ -167,6 +167,7 @@ def _bound(function: Callable[..., Any], array: NDArray[np.int64]) -> Any:
     """A builtin function: this one, with an array of integers as its first argument."""
     name = function.__name__
     if name not in _made:
+        _check_fields()
         code = c_function(function, types.int64(*[types.int64] * 3))
         # Of two threads that come here at once both take the same one.
         _made.setdefault(name, (_Definition(name.encode(), code.address, _FASTCALL, None), code))
@@ -194,7 +195,6 @@ def bind(
     """
     job[ENTRY + WHOLE], job[ENTRY + ARRAYS] = kernel.whole.address(dtype, given), kernel.arrays
     job[ENTRY + EPS], job[ENTRY + TYPE] = np.float64(eps).view(np.int64), id(np.ndarray)
-    _check_fields()
     bound: Callable[..., None] = _bound(enter, job)
     return bound
 
