@@ -141,6 +141,19 @@ def _every_number(dtype):
         return numbers[np.isfinite(widen(numbers))]
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_parameters_of_any_size_as_in_float32(dtype, rng):
+    """Sizes about a vector of float32; an infinity, and numbers of which some are subnormal in float16."""
+    for size in (1, 31, 32, 33, 64, 97):
+        x = rng.standard_normal((3, size)).astype(dtype)
+        weight, bias = (rng.standard_normal(size) * 10.0 ** rng.integers(-7, 4, size) for _ in range(2))
+        pair = weight.astype(dtype), bias.astype(dtype)
+        pair[1][0] = np.inf
+        expected = fastnorm.layer_norm(*_single(x, *pair))
+        for _ in range(2):  # checked, then recalled
+            assert_same(fastnorm.layer_norm(x, *pair), expected)
+
+
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_every_number_is_read_and_written(dtype, layout):

@@ -165,13 +165,18 @@ _made: dict[str, tuple[_Definition, Any]] = {}
 
 def _bound(function: Callable[..., Any], array: NDArray[np.int64]) -> Any:
     """A builtin function: this one, with an array of integers as its first argument."""
-    name = function.__name__
-    if name not in _made:
-        _check_fields()
-        code = c_function(function, types.int64(*[types.int64] * 3))
+    if function.__name__ not in _made:
+        _make()
+    return _builtin(ctypes.byref(_made[function.__name__][0]), array, None)
+
+
+def _make() -> None:
+    """Compile both functions, or load them: a first call is not to leave one for the second."""
+    _check_fields()
+    for function in (enter, fit):
+        name, code = function.__name__, c_function(function, types.int64(*[types.int64] * 3))
         # Of two threads that come here at once both take the same one.
         _made.setdefault(name, (_Definition(name.encode(), code.address, _FASTCALL, None), code))
-    return _builtin(ctypes.byref(_made[name][0]), array, None)
 
 
 def _check_fields() -> None:
