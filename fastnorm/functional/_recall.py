@@ -240,7 +240,7 @@ def recall(
     for p in parameters:
         if p is None:
             continue
-        if p.__class__ is not np.ndarray or p.shape != call.parameters or p.flags.num & IN_ORDER != IN_ORDER:
+        if p.__class__ is not np.ndarray or p.shape != call.parameters or not _in_order(p):
             return None, None
         if not (p.dtype == call.dtype or p.dtype == call.own_dtype):
             if p.dtype not in _OTHERS:

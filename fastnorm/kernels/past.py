@@ -196,7 +196,7 @@ def poured(vector, run, first, last, y, to, sink):
 
 
 @step
-def _block_vector(block, i, first, last):
+def block_vector(block, i, first, last):
     """A vector of a block."""
     return load_some(block, i, first, last)
 
@@ -207,10 +207,10 @@ def deliver(block, y, to, size, streaming):
     if streaming:
         stream(block, y, to, size)
     else:
-        written(_block_vector, block, START, size, y, to)
+        written(block_vector, block, START, size, y, to)
 
 
 @routine
 def pour(block, y, to, size, sink):
     """The same, by way of a sink if there is one."""
-    poured(_block_vector, block, START, size, y, to, sink)
+    poured(block_vector, block, START, size, y, to, sink)

@@ -9,10 +9,10 @@ from .loads import load, load_part, put, put_part, store
 from .memory import cast, given, moved, nothing, stack
 from .past import START, before_line, per_line, poured
 from .reductions import EACH, added_up, added_up_each, folded
-from .sums import FAR, checked_sums, pilot, soundness
+from .sums import FAR, checked_sums, pilot, run_sums, soundness
 from .tiles import store_coefficients
 from .touching import RUNS_LINE, RUNS_SPACE, apply_touching, fill_vectors, lengths_of, suit, touching_rows
-from .vectors import DOUBLES, fma, head, in_vectors, lanes, splat, spread
+from .vectors import DOUBLES, fma, in_vectors, lanes, splat, spread
 
 # Rows of a batch, a vector of float64's; and space for half a vector of each.
 ROWS = DOUBLES
@@ -32,19 +32,16 @@ def _two_sums(x, at, size, centres):
     In L2 rows of 384 to 1024 took up to a tenth longer one by one.
     """
     n = lanes(x)
-    whole, rest = in_vectors(size, n), size & (n - 1)
+    whole = in_vectors(size, n)
+    rest = size - whole
     first1, second1 = splat(x, 0.0), splat(x, 0.0)
     first2, second2 = first1, second1
     for i in range(0, whole, n):
         d, e = load(x, at[0] + i) - centres[0], load(x, at[1] + i) - centres[1]
         first1, second1 = first1 + d, fma(d, d, second1)
         first2, second2 = first2 + e, fma(e, e, second2)
-    if rest > 0:
-        d = head(load_part(x, at[0] + whole, rest) - centres[0], rest)
-        e = head(load_part(x, at[1] + whole, rest) - centres[1], rest)
-        first1, second1 = first1 + d, fma(d, d, second1)
-        first2, second2 = first2 + e, fma(e, e, second2)
-    return (first1, second1), (first2, second2)
+    one = run_sums(x, at[0] + whole, rest, centres[0], first1, second1)
+    return one, run_sums(x, at[1] + whole, rest, centres[1], first2, second2)
 
 
 @routine
