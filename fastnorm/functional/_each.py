@@ -23,8 +23,6 @@ from ._roles import Norm
 
 Array = NDArray[Any]
 
-# Of fewer elements in all one thread takes no longer than the others take to wake up, who sleep while Python is busy here.
-_WAKING = 1 << 19
 # The most kinds of samples that are remembered, and lengths of each.
 _KINDS, _LENGTHS = 256, 4096
 
@@ -102,6 +100,7 @@ class Each:
         there = np.flatnonzero(counts)
         self._samples = there[np.argsort(~alone[there], kind="stable")]
         self._count, self._elements = len(counts), int(sizes.sum())
+        self._lines = _all_of(self._samples, self._count)
         self._side_by_side = np.where(alone, 0, sizes)[self._samples]
         known = _kind(norm, argument, channels, strides, options)
         self._jobs, self._columns, folds = known.of(counts[self._samples])
@@ -113,7 +112,7 @@ class Each:
         self,
         families: tuple[Kernel, Kernel],
         arrays: Sequence[Laid | Array | None],
-        numbers: Sequence[Array],
+        numbers: Sequence[Array | None],
         eps: float = 0.0,
         gradients: tuple[int, int] = (0, 0),
     ) -> None:
@@ -122,11 +121,10 @@ class Each:
         arrays, numbers: what the kernel takes. An array of two axes has a line for each sample, one of one axis is shared.
         """
         tables = np.zeros((len(self._samples), ARRAYS + NUMBERS), np.int64)
-        for column, array in enumerate(arrays):
-            if array is not None:
-                tables[:, column] = self._addresses(array)
-        for column, array in enumerate(numbers, ARRAYS):
-            tables[:, column] = self._addresses(array)
+        for first, given in ((0, arrays), (ARRAYS, numbers)):
+            for column, array in enumerate(given, first):
+                if array is not None:
+                    np.add(self._places(array), address(array), out=tables[:, column])
         parts = self._ready.get((families, gradients))
         if parts is None:
             parts = self._ready[families, gradients] = list(self._parts(families, gradients))
@@ -134,7 +132,7 @@ class Each:
             part.call(1, part.whole, tables[part.chosen], part.jobs, part.ends, eps)
 
     def _parts(self, families: tuple[Kernel, Kernel], gradients: tuple[int, int]) -> Iterator[_Part]:
-        own, deserve = held(self._dtype), self._elements if self._elements >= _WAKING else 0
+        own = held(self._dtype)
         for kernel, of_columns in zip(families, (False, True), strict=True):
             chosen = np.flatnonzero(self._columns == of_columns)
             if len(chosen) > 0:
@@ -142,12 +140,14 @@ class Each:
                 complete(jobs, kernel, own, FLOAT64, gradients, self._norm.centred)
                 whole, ends = kernel.whole.address(own, FLOAT64), np.cumsum(self._side_by_side[chosen])
                 # Each finds out for itself whether more threads pay: moments take less time than a result or a gradient.
-                yield _Part(spread(each, deserve), whole, chosen, jobs, ends)
+                lines = _all_of(chosen, len(self._samples))
+                yield _Part(spread(each, self._elements), whole, lines, jobs, ends)
 
-    def _addresses(self, array: Laid | Array) -> Any:
+    def _places(self, array: Laid | Array) -> Any:
+        """How far from its first element what belongs to each sample lies."""
         if isinstance(array, Laid):
-            return address(array.array) + array.starts[self._samples]
-        return address(array) if array.ndim == 1 else address(array) + self._samples * array.strides[0]
+            return array.starts[self._lines]
+        return 0 if array.ndim == 1 else self._samples * array.strides[0]
 
     # -- Statistics: a line for each sample -------------------------------------------------------------------------
 
@@ -159,10 +159,7 @@ class Each:
         """Bring what was written there into arrays of shape (samples, count), as far as samples have positions."""
         for k, statistic in enumerate(found):
             own = lines[:, k * statistic.shape[1] : (k + 1) * statistic.shape[1]]
-            if len(self._samples) == len(statistic):  # of 500 sequences a third of the time
-                statistic[...] = own
-            else:
-                statistic[self._samples] = own[self._samples]
+            statistic[self._lines] = own[self._lines]
 
     def written(self, statistic: Array) -> Array:
         """A statistic of shape (samples, count) as a kernel reads it: repeated for columns that share one."""
@@ -179,7 +176,7 @@ class _Part(NamedTuple):
 
     call: Callable[..., Any]  # of `each`, on as many threads as pay
     whole: int  # the kernel's address
-    chosen: Array
+    chosen: Array | slice
     jobs: Array
     ends: Array
 
@@ -252,8 +249,15 @@ def _plan(
     return found
 
 
-def address(array: Array) -> int:
+def _all_of(lines: Array, count: int) -> Array | slice:
+    """The same lines, of so many, as they are indexed fastest: by a slice where they are all of them in order."""
+    return slice(None) if np.array_equal(lines, np.arange(count)) else lines
+
+
+def address(array: Laid | Array) -> int:
     """Where its first element lies."""
+    if isinstance(array, Laid):
+        array = array.array
     place: int = array.__array_interface__["data"][0]
     return place
 

@@ -44,27 +44,30 @@ def normalize_each(
     eps: float,
     keep_padding: bool,
     update: Update,
-) -> tuple[Array, Statistics]:
-    """y where each sample has statistics of its own; `argument` is the norm's for the layout "NLC".
+    wanted: bool,
+) -> tuple[Array, Statistics | None]:
+    """y where each sample has statistics of its own, and these where they are wanted; running ones are updated.
 
-    A sample without any valid position has a mean and a variance of 0.
+    `argument` is the norm's for the layout "NLC". A sample without any valid position has a mean and a variance of 0.
     """
     x, out, added = call.x, call.out, _checks.eps(eps)
     running = update.checked(call.shared, x, out)
-    shape = _statistic_shape(call, ragged)
-    statistics = Statistics(*np.zeros((3, *shape)))
-    statistics.rstd[...] = 1 / math.sqrt(added) if added > 0 else math.inf
+    count = _statistic_shape(call, ragged)[1]
     given, target = ragged.laid(x), ragged.target(x, out, keep_padding)
     each = each_of(norm, argument, ragged, (given, target.laid), call.code)
-    lines = each.lines(shape[1], 3)
+    lines = each.lines(count, 3) if wanted or running is not None else None
     each.run(FORWARD, [given, None, None, target.laid, *both(*call.pair)], [lines], added)
-    each.read(lines, statistics)
     y = ragged.finished(target, keep_padding)
+    if lines is None:
+        return y, None
+    statistics = Statistics(*np.zeros((3, len(ragged.counts), count)))
+    statistics.rstd[...] = 1 / math.sqrt(added) if added > 0 else math.inf
+    each.read(lines, statistics)
     there = ragged.counts > 0
     if running is not None and there.any():
         counts = ragged.counts[there, np.newaxis]
         running.update(statistics.mean[there], statistics.variance[there], counts)
-    return y, statistics
+    return y, statistics if wanted else None
 
 
 def backward_each(

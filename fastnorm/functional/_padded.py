@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._floats import DType
 from .._layout import Ints
 from ._each import Laid
-from ._ragged import BATCHES, SAMPLES, Ragged, fill, result_like
+from ._ragged import BATCHES, SAMPLES, Filling, Ragged, result_like
 
 Array = NDArray[Any]
 
@@ -34,6 +35,11 @@ class Valid(NamedTuple):
         begins, last = np.argmax(mask, 1), positions - np.argmax(mask[:, ::-1], 1)
         in_runs = bool(np.all((last - begins == counts) | (counts == 0)))
         return cls(counts, begins, positions, in_runs, None if in_runs else mask)
+
+    @classmethod
+    def of_lengths(cls, lengths: Array, samples: int, positions: int) -> Valid:
+        counts = _checks.lengths(lengths, samples, positions).astype(np.int64)
+        return cls(counts, np.zeros_like(counts), positions, True)
 
     def as_mask(self) -> Array:
         if self.mask is not None:
@@ -117,15 +123,14 @@ class Padded(Ragged):
         if found is None:
             np.copyto(x, np.zeros((), x.dtype), where=self._padding())
             return
-        blocks = self.once(("padding", x.strides, x.itemsize), lambda: self._around(found))
-        fill(blocks, x, None)
+        self.once(("padding", x.strides, x.itemsize), lambda: self._around(found))(x, None)
 
-    def _around(self, found: Laid) -> Array:
+    def _around(self, found: Laid) -> Filling:
         """Blocks of zeros before and behind the samples."""
         touch, behind = found.strides[0] == self.channels, self._valid.positions - self._begins - self.counts
         before = self._blocks(found, -self._begins, self._begins, touch)
         blocks = np.concatenate([before, self._blocks(found, self.counts, behind, touch)])
-        return np.concatenate([blocks, np.zeros_like(blocks)], 1)
+        return Filling([blocks, np.zeros_like(blocks)])
 
 
 def padded(x: Array, layout: str | None, mask: Any, lengths: Any, *, joined: bool = False) -> Padded:
@@ -143,9 +148,15 @@ def padded(x: Array, layout: str | None, mask: Any, lengths: Any, *, joined: boo
             f"lengths is given, expected x with one axis beside samples and channels, as NLC and NCL have: x has {x.ndim} "
             f"axes (a mask says it of any)"
         )
-    count = x.shape[3 - sample - channel]
-    counts = _checks.lengths(lengths, x.shape[sample], count).astype(np.int64)
-    return _batch(x, layout, Valid(counts, np.zeros_like(counts), count, True), joined)
+    told, of = np.asarray(lengths), (x.shape[sample], x.shape[3 - sample - channel])
+    if told.size > SAMPLES or told.dtype.hasobject:
+        return _batch(x, layout, Valid.of_lengths(told, *of), joined)
+    return _batch(x, layout, _of_known_lengths(told.tobytes(), told.dtype, told.shape, *of), joined)
+
+
+@lru_cache(BATCHES)
+def _of_known_lengths(told: bytes, dtype: DType, shape: Ints, samples: int, positions: int) -> Valid:
+    return Valid.of_lengths(np.ndarray(shape, dtype, told), samples, positions)
 
 
 def _batch(x: Array, layout: str | None, valid: Valid, joined: bool) -> Padded:

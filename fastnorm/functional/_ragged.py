@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,11 +114,11 @@ class Ragged(ABC):
     def _copy(self, to: Laid, source: Laid) -> None:
         """Copy the positions of all samples."""
         key = "copy", to.array.strides, source.array.strides
-        fill(self.once(key, lambda: self._copies(to, source)), to.array, source.array)
+        self.once(key, lambda: self._copies(to, source))(to.array, source.array)
 
-    def _copies(self, to: Laid, source: Laid) -> Array:
+    def _copies(self, to: Laid, source: Laid) -> Filling:
         touch = to.strides[0] == source.strides[0] == self.channels
-        return np.concatenate([self._blocks(laid, 0, self.counts, touch) for laid in (to, source)], 1)
+        return Filling([self._blocks(laid, 0, self.counts, touch) for laid in (to, source)])
 
     def _blocks(self, laid: Laid, first: Array | int, counts: Array, touch: bool) -> Array:
         """So many positions of each sample from the first on, as blocks; do positions and their channels `touch`?"""
@@ -174,13 +174,15 @@ class Ragged(ABC):
 
     def _lies(self, x: Array) -> Laid | None:
         """Where they lie, each in one run or in one for each channel."""
-        if not self._in_runs or not walkable(x) or not x.dtype.isnative:
+        if not self._in_runs or not x.flags.aligned:
             return None
-        found = self.once(("lies", x.strides, x.itemsize), lambda: self._runs(x))
+        found = self.once(("lies", x.strides, x.dtype), lambda: self._runs(x))
         return Laid(x, *found) if found else None
 
     def _runs(self, x: Array) -> tuple[Array, Strides] | tuple[()]:
         """Where each begins, and the strides of positions and channels; nothing if these are no runs."""
+        if not walkable(x) or not x.dtype.isnative:
+            return ()
         view = self._canonical(x)
         if not np.may_share_memory(view, x):
             return ()
@@ -227,15 +229,21 @@ class Ragged(ABC):
         """Write 0 to all others."""
 
 
-def fill(blocks: Array, to: Array, source: Array | None) -> None:
-    """Fill blocks of an array, told by how far they are from its first element, from others; or with zeros."""
-    placed = blocks.copy()
-    placed[:, 0] += address(to)
-    if source is not None:
-        placed[:, 4] += address(source)
-    # In the cache a thread is as fast as two.
-    nbytes = int(np.dot(blocks[:, 1], blocks[:, 2]))
-    spread(copy_blocks, SERIAL_ELEMENTS if nbytes > _SERIAL_BYTES else 0)(1, placed)
+class Filling:
+    """Blocks of any array, told by how far they are from its first element, to be filled from others' or with zeros."""
+
+    def __init__(self, blocks: Sequence[Array]) -> None:
+        self._blocks = np.concatenate(blocks, 1)
+        # In the cache a thread is as fast as two.
+        nbytes = int(np.dot(self._blocks[:, 1], self._blocks[:, 2]))
+        self._copy = spread(copy_blocks, SERIAL_ELEMENTS if nbytes > _SERIAL_BYTES else 0)
+
+    def __call__(self, to: Array, source: Array | None) -> None:
+        placed = self._blocks.copy()
+        placed[:, 0] += address(to)
+        if source is not None:
+            placed[:, 4] += address(source)
+        self._copy(1, placed)
 
 
 def result_like(x: Array, out: Array | None, keep_padding: bool) -> Array:

@@ -82,8 +82,8 @@ def group_norm(
     if mask is not None or lengths is not None:
         call = Call(GROUP, argument, x, weight, bias, activation, out)
         valid, each = padded(call.x, layout, mask, lengths, joined=True), (num_groups, "NLC")
-        y, found = normalize_each(GROUP, each, call, valid, eps, keep_padding, UNMOVED)
-        return (y, found.mean, found.rstd) if return_stats else y
+        y, found = normalize_each(GROUP, each, call, valid, eps, keep_padding, UNMOVED, return_stats)
+        return y if found is None else (y, found.mean, found.rstd)
     y, statistics = normalize(GROUP, argument, x, weight, bias, eps, activation, out, return_stats)
     return y if statistics is None else (y, statistics.mean, statistics.rstd)
 

@@ -103,8 +103,8 @@ def instance_norm(
         call = Call(INSTANCE, layout, x, weight, bias, activation, out)
         ragged = _ragged(call.x, layout, mask, lengths, cu_seqlens)
         update = Update(running_mean, running_var, momentum)
-        y, found = normalize_each(INSTANCE, "NLC", call, ragged, eps, keep_padding, update)
-        return (y, found.mean, found.rstd) if return_stats else y
+        y, found = normalize_each(INSTANCE, "NLC", call, ragged, eps, keep_padding, update, return_stats)
+        return y if found is None else (y, found.mean, found.rstd)
     if use_input_stats:
         update = Update(running_mean, running_var, momentum)
         y, statistics = normalize(_OWN, layout, x, weight, bias, eps, activation, out, return_stats, update)
