@@ -1,4 +1,4 @@
-"""Derives and prints the constants of `fastnorm/kernels/vecmath.py`; needs mpmath."""
+"""Derives and prints the constants of `fastnorm/kernels/language/vecmath.py`; needs mpmath."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

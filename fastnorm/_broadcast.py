@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ._layout import Axis, Ints, elements, merged, past_cache
 from .kernels.job import ALONG, COLUMNS, COUNTS, LENGTH, OFFSET, OPTIONS, STREAMING
-from .kernels.maps import AGAIN, BAND, BANDS, BLOCK, CUT, FIRST, LANES, PER_TASK, PIECE, PIECES, SLOTS
+from .kernels.maps.map import AGAIN, BAND, BANDS, BLOCK, CUT, FIRST, LANES, PER_TASK, PIECE, PIECES, SLOTS
 
 Array = NDArray[Any]
 

@@ -42,7 +42,7 @@ def directories() -> tuple[Path, ...]:
 @cache
 def _stamp() -> str:
     """What all kernels are made of: their sources, and Numba."""
-    sources = [_PACKAGE / "_jit.py", *sorted((_PACKAGE / "kernels").glob("*.py"))]
+    sources = [_PACKAGE / "_jit.py", *sorted((_PACKAGE / "kernels").rglob("*.py"))]
     return _digest(numba.__version__.encode(), *map(_source, sources))
 
 
@@ -82,7 +82,7 @@ class DiskCache:
     cache_path = None
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        self._name = f"{function.__module__.partition('.')[2]}.{function.__name__}"
         self._source = Path(function.__code__.co_filename)
 
     def load_overload(self, signature: Any, context: Any) -> Any:

@@ -28,7 +28,7 @@ from .kernels.job import (
     X,
     Y,
 )
-from .kernels.short import ROWS
+from .kernels.rows.short import ROWS
 
 # Where an axis has the stride of the results.
 _RESULT = 2

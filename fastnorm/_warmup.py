@@ -16,8 +16,8 @@ from ._floats import named
 from ._layout import Ints, element_strides
 from ._threads import get_num_threads
 from ._warmup_family import LAYERS, FamilyPart
-from .functional._arrange import arrange
-from .functional._roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
+from .functional._flow.arrange import arrange
+from .functional._flow.roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
 
 _WITH_INFERENCE = ("forward", "inference", "backward")
 _WITHOUT = ("forward", "backward")

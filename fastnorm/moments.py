@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .functional._grid import Moments as Statistics
+from .functional._flow.grid import Moments as Statistics
 from .functional._states import State, merged, nothing, states
 from .layers.base import count as checked_count
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import FLOAT_DTYPES, assert_all_finite, check_is_fitted, validate_data
 
-from .functional import _grid
+from .functional._flow import grid as _grid
 from .moments import Moments
 
 Array = NDArray[Any]

@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from ._estimator import Transformer, names_of
-from .functional._affine import Affine
-from .functional._blocks import crew, cut
-from .functional._results import new
-from .functional._scatter import Scatter, loader, scatter
+from .functional._flow.results import new
+from .functional._whitening.affine import Affine
+from .functional._whitening.blocks import crew, cut
+from .functional._whitening.scatter import Scatter, loader, scatter
 
 Array = NDArray[Any]
 _Self = TypeVar("_Self", bound="_Whitening")

@@ -11,8 +11,8 @@ _HERE = Path(__file__).parent
 _PACKAGE = Path(find_spec("fastnorm").origin).parent
 # What Numba compiles must stay as it is written.
 _COMPILED = [
-    "fastnorm.kernels",
-    *(f"fastnorm.kernels.{file.stem}" for file in (_PACKAGE / "kernels").glob("*.py")),
+    ".".join(file.relative_to(_PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for file in (_PACKAGE / "kernels").rglob("*.py")
 ]
 
 sys.path.insert(0, str(_HERE))

@@ -47,7 +47,7 @@ INFERENCE = f"""
     one = np.ones(2, np.float32)
     y = fastnorm.batch_norm(x, one, one, eps=0)
     assert np.array_equal(y, x - 1), y
-    print(compiled.count("rows.apply"))
+    print(compiled.count("kernels.rows.forward.apply"))
 """
 
 

@@ -6,7 +6,9 @@ import pytest
 
 import fastnorm
 from fastnorm import _broadcast, _layout
-from fastnorm.functional import _map, _recall, _results
+from fastnorm.functional._flow import map as _map
+from fastnorm.functional._flow import recall as _recall
+from fastnorm.functional._flow import results as _results
 
 from .checks import DTYPES, assert_exact, assert_like
 from .elementwise import NORMS, one_of_each

@@ -9,7 +9,7 @@ from fastnorm._floats import FLOAT32, FLOAT64
 from fastnorm._layout import IN_ORDER
 from fastnorm.kernels.entry import bind, fitting
 from fastnorm.kernels.job import X
-from fastnorm.kernels.memory import given, keep
+from fastnorm.kernels.language.memory import given, keep
 from fastnorm.kernels.phases import kernel
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import fastnorm
 from fastnorm import _layout
-from fastnorm.functional import _recall
+from fastnorm.functional._flow import recall as _recall
 
 from . import test_backward, test_batches, test_layout
 from .checks import DTYPES, assert_exact, assert_gradients, assert_statistics

@@ -7,7 +7,7 @@ import pytest
 
 import fastnorm
 from fastnorm._layout import element_strides, plan
-from fastnorm.functional._roles import for_inference
+from fastnorm.functional._flow.roles import for_inference
 from fastnorm.kernels.job import COUNTS, M0
 
 from .checks import DTYPES, assert_exact, assert_like, assert_statistics

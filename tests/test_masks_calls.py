@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fastnorm
-from fastnorm.functional import _padded, _sequences
+from fastnorm.functional._ragged import padded as _padded
+from fastnorm.functional._ragged import sequences as _sequences
 
 from .padding import LENGTHS, OF_SAMPLES, padded
 

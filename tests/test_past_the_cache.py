@@ -5,7 +5,8 @@ import pytest
 
 import fastnorm
 from fastnorm import _layout
-from fastnorm.functional import _recall, _results
+from fastnorm.functional._flow import recall as _recall
+from fastnorm.functional._flow import results as _results
 
 from .checks import DTYPES
 from .norms import NORMS, affine, one_of_each

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastnorm
-from fastnorm.functional import _recall
-from fastnorm.functional._roles import LAYER
+from fastnorm.functional._flow import recall as _recall
+from fastnorm.functional._flow.roles import LAYER
 
 from .norms import NORMS, affine, one_of_each
 from .oracle import ZOO

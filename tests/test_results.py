@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnorm
-from fastnorm.functional import _results
+from fastnorm.functional._flow import results as _results
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="MADV_FREE is Linux's")
 

@@ -12,9 +12,9 @@ import numba
 import numpy as np
 import pytest
 
-from fastnorm.kernels import vecmath
 from fastnorm.kernels.activations import CODES, activate, activate_backward
-from fastnorm.kernels.memory import pointer
+from fastnorm.kernels.language import vecmath
+from fastnorm.kernels.language.memory import pointer
 from tests.oracle import roundings
 
 _ROOT = Path(__file__).parent.parent
@@ -286,4 +286,4 @@ def test_every_activation_is_vectorised(dtype: type[np.floating]) -> None:
         assembly = kernel.inspect_asm(arguments)
         # Each of the five that divide does so in packed form, and calls nothing of vecmath's.
         assert len(re.findall(rf"\bv?divp{suffix}\b", assembly)) >= 5
-        assert "kernels7vecmath" not in "".join(re.findall(r"(?:call\w*|movabsq)\s+\S+", assembly))
+        assert "language7vecmath" not in "".join(re.findall(r"(?:call\w*|movabsq)\s+\S+", assembly))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastnorm
-from fastnorm.functional import _blocks
+from fastnorm.functional._whitening import blocks as _blocks
 from fastnorm.functional.whitening import (
     decorrelated_batch_norm,
     decorrelated_batch_norm_backward,

@@ -1,6 +1,6 @@
 """The public functions, one file per family of norms: the classic norms' are named here, the others' in `family.py`."""
 
-from ._backward import Gradients
+from ._flow.backward import Gradients
 from .batch import batch_norm, batch_norm_backward
 from .group import group_norm, group_norm_backward
 from .instance import instance_norm, instance_norm_backward

@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
-from ._forward import Array
-from ._roles import Shared
+from ._flow.forward import Array
+from ._flow.roles import Shared
 
 
 class EvoGradients(NamedTuple):

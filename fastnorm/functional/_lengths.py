@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._floats import FLOAT32, FLOAT64, DType, computed, store
 from .._layout import Ints, elements
-from ._backward import backward
-from ._grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums, unmoved
-from ._roles import EUCLIDEAN, with_own_pairs
+from ._flow.backward import backward
+from ._flow.grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums, unmoved
+from ._flow.roles import EUCLIDEAN, with_own_pairs
 
 Array = NDArray[Any]
 

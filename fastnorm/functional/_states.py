@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from ._grid import PER_CHANNEL, moments
+from ._flow.grid import PER_CHANNEL, moments
 
 Array = NDArray[Any]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _checks
-from ._backward import Gradients, backward
-from ._forward import Array, normalize, standardize
-from ._masked import Call, backward_batch, normalize_batch
-from ._padded import padded
-from ._roles import BATCH, BATCH_IN_TRAINING
-from ._running import Update, as_statistics
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize, standardize
+from ._flow.roles import BATCH, BATCH_IN_TRAINING
+from ._flow.running import Update, as_statistics
+from ._ragged.masked import Call, backward_batch, normalize_batch
+from ._ragged.padded import padded
 
 
 def batch_norm(

@@ -8,10 +8,10 @@ import numpy as np
 
 from .. import _checks
 from .._floats import cast, computed
-from . import _grid
-from ._backward import Gradients, backward
-from ._forward import Array, normalize
-from ._roles import ADAPTIVE_LAYER, INSTANCE, elements_per_statistic, with_own_pairs
+from ._flow import grid as _grid
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize
+from ._flow.roles import ADAPTIVE_LAYER, INSTANCE, elements_per_statistic, with_own_pairs
 
 _INSTANCE = with_own_pairs(INSTANCE)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._floats import cast, computed, store
-from ._grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums
+from ._flow.grid import MEAN_SQUARE_PER_ROW, PER_ROW, apply, gradient, moments, sums
 
 Array = NDArray[Any]
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _checks
-from ._backward import backward
-from ._forward import Array, normalize_sum
+from ._flow.backward import backward
+from ._flow.forward import Array, normalize_sum
+from ._flow.roles import LAYER
 from ._lengths import scaled
-from ._roles import LAYER
 
 
 class DeepGradients(NamedTuple):

@@ -8,9 +8,9 @@ import numpy as np
 
 from .. import _checks
 from .._floats import cast, computed
-from ..kernels import elementwise
 from ..kernels.activations import CODES
-from ._map import Array, other_axes, placed, run
+from ..kernels.maps import elementwise
+from ._flow.map import Array, other_axes, placed, run
 
 
 class DynamicTanhGradients(NamedTuple):

@@ -8,14 +8,14 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast
-from ..kernels.elementwise import EVO_B0, EVO_B0_GRADIENT, EVO_B0_SUMS
+from ..kernels.maps.elementwise import EVO_B0, EVO_B0_GRADIENT, EVO_B0_SUMS
 from ..kernels.mixture import merge_samples
-from . import _grid
 from ._evo import EvoGradients, dtypes_of, parameters_of, split, statistic
-from ._forward import Array
-from ._map import Channels, run
-from ._roles import BATCH_IN_TRAINING, INSTANCE, Shared
-from ._running import Running
+from ._flow import grid as _grid
+from ._flow.forward import Array
+from ._flow.map import Channels, run
+from ._flow.roles import BATCH_IN_TRAINING, INSTANCE, Shared
+from ._flow.running import Running
 
 
 def evo_norm_b0(

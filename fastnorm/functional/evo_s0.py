@@ -8,13 +8,13 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast
-from ..kernels.elementwise import EVO_S0, EVO_S0_GRADIENT, EVO_S0_SUMS
-from . import _grid
-from ._backward import backward
+from ..kernels.maps.elementwise import EVO_S0, EVO_S0_GRADIENT, EVO_S0_SUMS
 from ._evo import EvoGradients, dtypes_of, parameters_of, split, statistic
-from ._forward import Array, normalize
-from ._map import Channels, run
-from ._roles import GROUP, Norm
+from ._flow import grid as _grid
+from ._flow.backward import backward
+from ._flow.forward import Array, normalize
+from ._flow.map import Channels, run
+from ._flow.roles import GROUP, Norm
 
 _DIVIDED_GROUP = Norm(GROUP.shared, centred=False)
 

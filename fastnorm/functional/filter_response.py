@@ -8,12 +8,12 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
-from ..kernels.elementwise import FILTER_RESPONSE, FILTER_RESPONSE_GRADIENT, FILTER_RESPONSE_SUMS
-from ._backward import backward
-from ._forward import Array, normalize
-from ._grid import moments
-from ._map import Channels, run
-from ._roles import INSTANCE, Norm
+from ..kernels.maps.elementwise import FILTER_RESPONSE, FILTER_RESPONSE_GRADIENT, FILTER_RESPONSE_SUMS
+from ._flow.backward import backward
+from ._flow.forward import Array, normalize
+from ._flow.grid import moments
+from ._flow.map import Channels, run
+from ._flow.roles import INSTANCE, Norm
 
 _RESPONSE = Norm(INSTANCE.shared, second_moment=True)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
-from . import _grid
-from ._forward import Array, standardize
-from ._roles import BATCH
-from ._running import as_statistics, checked
+from ._flow import grid as _grid
+from ._flow.forward import Array, standardize
+from ._flow.roles import BATCH
+from ._flow.running import as_statistics, checked
 
 
 def frozen_batch_norm(

@@ -8,10 +8,10 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
-from ..kernels import elementwise as maps
-from ._forward import Array
-from ._grid import MEAN_SQUARE_PER_ROW, moments
-from ._map import run
+from ..kernels.maps import elementwise as maps
+from ._flow.forward import Array
+from ._flow.grid import MEAN_SQUARE_PER_ROW, moments
+from ._flow.map import run
 
 # A mean of squares in float32 that has lost digits neither to overflow nor to subnormals.
 _TINY, _HUGE = 1e-30, 1e30

@@ -9,11 +9,11 @@ import numpy as np
 from .. import _checks
 from .._floats import FLOAT64
 from .._layout import Ints, Roles, elements
-from ._backward import Gradients, backward
-from ._forward import Array, normalize, standardize
-from ._results import new
-from ._roles import BATCH, Norm, Shared
-from ._running import Running, Update, as_statistics, move
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize, standardize
+from ._flow.results import new
+from ._flow.roles import BATCH, Norm, Shared
+from ._flow.running import Running, Update, as_statistics, move
 
 
 def ghost_batch_norm(

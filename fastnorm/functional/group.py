@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._backward import Gradients, backward
-from ._forward import Array, normalize
-from ._masked import Call, backward_each, normalize_each
-from ._padded import padded
-from ._roles import GROUP
-from ._running import UNMOVED
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize
+from ._flow.roles import GROUP
+from ._flow.running import UNMOVED
+from ._ragged.masked import Call, backward_each, normalize_each
+from ._ragged.padded import padded
 
 
 def group_norm(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .. import _checks
-from ._backward import backward
-from ._forward import Array, normalize
-from ._roles import LAYER, RMS
+from ._flow.backward import backward
+from ._flow.forward import Array, normalize
+from ._flow.roles import LAYER, RMS
 from .vectors import scale_norm, scale_norm_backward
 
 _KINDS = {"rms": RMS, "layer": LAYER, "l2": None}

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from ._backward import Gradients, backward
-from ._forward import Array, normalize, standardize
-from ._masked import Call, backward_each, normalize_each
-from ._padded import padded
-from ._ragged import Ragged
-from ._roles import INSTANCE, Norm, Shared, elements_per_statistic
-from ._running import Update, as_statistics
-from ._sequences import sequences
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize, standardize
+from ._flow.roles import INSTANCE, Norm, Shared, elements_per_statistic
+from ._flow.running import Update, as_statistics
+from ._ragged.masked import Call, backward_each, normalize_each
+from ._ragged.padded import padded
+from ._ragged.ragged import Ragged
+from ._ragged.sequences import sequences
 
 
 def instance_norm(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._backward import Gradients, backward
-from ._forward import Array, normalize
-from ._roles import LAYER
-from ._rows import ValidRows
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize
+from ._flow.roles import LAYER
+from ._ragged.rows import ValidRows
 
 
 def layer_norm(

@@ -8,12 +8,12 @@ import numpy as np
 
 from .. import _checks
 from .._floats import cast, computed
-from ..kernels import windows
-from ..kernels.windows import ALPHA, BETA, BETA_LOW, IN_RUN, SIZE, K
-from ._arrange import arrange
-from ._forward import Array
-from ._recall import Call, free, new_call, recall
-from ._roles import LAYER
+from ..kernels.maps import windows
+from ..kernels.maps.windows import ALPHA, BETA, BETA_LOW, IN_RUN, SIZE, K
+from ._flow.arrange import arrange
+from ._flow.forward import Array
+from ._flow.recall import Call, free, new_call, recall
+from ._flow.roles import LAYER
 
 
 def local_response_norm(

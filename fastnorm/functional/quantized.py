@@ -10,10 +10,10 @@ import numpy as np
 from .. import _checks
 from .._floats import FLOAT32, cast
 from .._layout import element_strides, elements, plan
-from ..kernels import quantized
-from ._forward import Array
-from ._recall import new_call, recall
-from ._roles import LAYER, RMS, Norm
+from ..kernels.rows import quantized
+from ._flow.forward import Array
+from ._flow.recall import new_call, recall
+from ._flow.roles import LAYER, RMS, Norm
 
 _DOC = r"""{name} over `axis`, in signed bytes: y ≈ q · scale, in one trip over memory.
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from .. import _checks
 from .._floats import FLOAT64, cast, computed
-from . import _grid
-from ._backward import Gradients, backward
-from ._forward import Array
-from ._roles import BATCH, BATCH_IN_TRAINING
-from ._running import checked, move
+from ._flow import grid as _grid
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array
+from ._flow.roles import BATCH, BATCH_IN_TRAINING
+from ._flow.running import checked, move
 from ._states import add_exactly
 
 _RUNNING = ("running_mean", "running_std")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._forward import Array, normalize_sum
-from ._roles import LAYER, RMS
+from ._flow.forward import Array, normalize_sum
+from ._flow.roles import LAYER, RMS
 
 _DOC = r"""Add `residual` to x, then {name} norm over `axis`: y and the sum, in one trip over memory.
 

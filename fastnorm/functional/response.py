@@ -10,10 +10,10 @@ from .. import _checks
 from .._floats import FLOAT64, cast, computed
 from ..kernels.activations import CODES
 from ..kernels.job import SUM_OF_SQUARES
-from ._backward import Gradients
-from ._forward import Array
-from ._grid import apply, gradient, moments, of_samples, sums, unmoved
-from ._roles import INSTANCE, Norm, with_own_pairs
+from ._flow.backward import Gradients
+from ._flow.forward import Array
+from ._flow.grid import apply, gradient, moments, of_samples, sums, unmoved
+from ._flow.roles import INSTANCE, Norm, with_own_pairs
 
 _RESPONSE = with_own_pairs(Norm(INSTANCE.shared, second_moment=SUM_OF_SQUARES))
 

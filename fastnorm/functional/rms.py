@@ -6,9 +6,9 @@ from typing import Any
 
 from .. import _checks
 from .._floats import epsilon
-from ._backward import Gradients, backward
-from ._forward import Array, normalize
-from ._roles import RMS
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize
+from ._flow.roles import RMS
 
 
 def rms_norm(

@@ -13,7 +13,7 @@ from .. import _checks
 from .._floats import FLOAT32, FLOAT64, computed, fitting, store
 from .._layout import Ints
 from .._threads import num_threads
-from ._grid import PER_ROW, Moments, apply, gradient, sums
+from ._flow.grid import PER_ROW, Moments, apply, gradient, sums
 
 Array = NDArray[Any]
 

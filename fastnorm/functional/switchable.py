@@ -11,10 +11,10 @@ from .. import _checks
 from .._floats import FLOAT64, cast, computed
 from ..kernels.activations import CODES
 from ..kernels.mixture import mix, mix_backward
-from . import _grid
-from ._places import places
-from ._roles import INSTANCE, Shared, elements_per_statistic
-from ._running import Running, checked
+from ._flow import grid as _grid
+from ._flow.roles import INSTANCE, Shared, elements_per_statistic
+from ._flow.running import Running, checked
+from ._ragged.places import places
 
 Array = NDArray[Any]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from ._backward import Gradients, backward
-from ._forward import Array, normalize, standardize
-from ._roles import BATCH, BATCH_IN_TRAINING, LAYER, Norm
-from ._running import Update, as_statistics
+from ._flow.backward import Gradients, backward
+from ._flow.forward import Array, normalize, standardize
+from ._flow.roles import BATCH, BATCH_IN_TRAINING, LAYER, Norm
+from ._flow.running import Update, as_statistics
 from .layer import layer_norm, layer_norm_backward
 
 _LAYER = Norm(LAYER.shared, centred=False)

@@ -9,8 +9,9 @@ import numpy as np
 from .. import _checks
 from .._floats import computed
 from ..kernels.activations import CODES
-from . import _forward
-from ._forward import Array
+from ._flow import forward as _forward
+from ._flow.forward import Array
+from ._flow.roles import EUCLIDEAN
 from ._lengths import (
     EUCLIDEAN_PER_ROW,
     checked,
@@ -21,7 +22,6 @@ from ._lengths import (
     rows_of,
     scaled,
 )
-from ._roles import EUCLIDEAN
 
 
 def normalize(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._floats import FLOAT64, DType, cast, computed, fitting, store
 from .._layout import Ints
-from ._backward import backward
-from ._forward import normalize
+from ._flow.backward import backward
+from ._flow.forward import normalize
+from ._flow.roles import LAYER, remembered
 from ._lengths import EUCLIDEAN_PER_ROW
-from ._roles import LAYER, remembered
 
 Array = NDArray[Any]
 

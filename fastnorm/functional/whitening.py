@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from .. import _checks
-from ._backward import Gradients
-from ._forward import Array
-from ._roots import inverse_root, inverse_root_backward, newton_schulz, newton_schulz_backward
-from ._whiten import whiten
-from ._whiten_backward import whiten_backward
+from ._flow.backward import Gradients
+from ._flow.forward import Array
+from ._whitening.backward import whiten_backward
+from ._whitening.forward import whiten
+from ._whitening.roots import inverse_root, inverse_root_backward, newton_schulz, newton_schulz_backward
 
 
 def decorrelated_batch_norm(

@@ -11,9 +11,9 @@ from the tail T = 1 - G and from D at a = |z|, where nothing overflows and littl
 import math
 
 from .._jit import routine, step
-from .loads import number
-from .vecmath import at_most, logistic_tail, normal_tail, tanh
-from .vectors import fma, if_less, magnitude, number_like
+from .language.loads import number
+from .language.vecmath import at_most, logistic_tail, normal_tail, tanh
+from .language.vectors import fma, if_less, magnitude, number_like
 
 NONE = 0
 RELU = 1

@@ -5,12 +5,12 @@ import numpy as np
 from .._jit import routine, step, strict
 from .activations import NONE, activate
 from .job import ACTIVATION, AFFINE, ALONG, OPTIONS, PARAMETERS, STREAMING
-from .loads import load, load_part, load_some, store, store_part
-from .memory import cast, given, is_staged, moved, nothing, numbers_like, stage
-from .past import START, pour, poured, waiting, written
+from .language.loads import load, load_part, load_some, store, store_part
+from .language.memory import cast, given, is_staged, moved, nothing, numbers_like, stage
+from .language.past import START, pour, poured, waiting, written
+from .language.vectors import BYTES, fma, in_vectors, lanes, splat
 from .phases import run_one
 from .sums import BLOCK
-from .vectors import BYTES, fma, in_vectors, lanes, splat
 
 # Space for what passes through a buffer: a block, behind what waits before it.
 STAGED = BLOCK + BYTES // 4

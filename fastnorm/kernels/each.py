@@ -3,7 +3,7 @@
 from numba import prange
 
 from .._jit import parallel, step
-from .memory import moved, pointer
+from .language.memory import moved, pointer
 from .phases import address, call
 
 # A line of `tables` holds so many addresses of memory like x, and then those of memory like statistics.

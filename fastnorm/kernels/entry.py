@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from .._floats import DType
 from .._jit import c_function
 from .job import ARRAYS, ENTRY, EPS, TYPE, WHOLE
-from .memory import moved, stack
+from .language.memory import moved, stack
+from .language.vectors import INT64
 from .phases import Kernel, address
-from .vectors import INT64
 
 # Where the fields of an object begin, behind its type. An array's are the address of its elements, how many axes it has, the
 # addresses of their lengths and strides, what it is a view of, its dtype, and its flags.

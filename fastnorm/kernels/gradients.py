@@ -3,7 +3,7 @@
 from .._jit import arithmetic, step
 from .apply import pair_of
 from .job import GRADIENTS, OPTIONS, PARAMETERS
-from .memory import moved, nothing
+from .language.memory import moved, nothing
 from .phases import listed
 
 # The phases of a backward call: the first alone, or the others in turn.

@@ -4,8 +4,8 @@ import numpy as np
 
 from .._jit import inside, step
 from .apply import coefficients, paired_run
-from .columns import apply_state, rstd_of
-from .groups import chunking, group_sums
+from .columns.forward import apply_state, rstd_of
+from .columns.slabs import LINES, chunks_of, slab_moments, slab_of, slabs_of, width_of
 from .job import (
     AFFINE,
     ALONG,
@@ -21,11 +21,10 @@ from .job import (
     reduced,
     walk,
 )
-from .memory import keep, moved, numbers_like, pointer
-from .slabs import LINES, chunks_of, slab_moments, slab_of, slabs_of, width_of
+from .language.memory import keep, moved, numbers_like, padded, pointer
+from .language.vectors import splat
+from .rows.groups import chunking, group_sums
 from .sums import statistic_of_sums
-from .tiles import padded
-from .vectors import splat
 
 
 @step

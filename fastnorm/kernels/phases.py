@@ -14,7 +14,7 @@ from numba.np.numpy_support import from_dtype
 
 from .._jit import c_function, parallel, step
 from .job import PHASES
-from .vectors import INT64
+from .language.vectors import INT64
 
 
 class Phase:

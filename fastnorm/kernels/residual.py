@@ -2,10 +2,10 @@
 
 from .._jit import step
 from .job import FACTOR, OPTIONS, X, Y
-from .loads import load, load_part, store, store_part
-from .memory import given, numbers_like
+from .language.loads import load, load_part, store, store_part
+from .language.memory import given, numbers_like
+from .language.vectors import fma, in_vectors, lanes, splat
 from .phases import listed
-from .vectors import fma, in_vectors, lanes, splat
 
 # The phases of a forward call: the first alone, or the others in turn.
 ALL_AT_ONCE, ADD, CHUNKS, MERGE, APPLY = range(5)

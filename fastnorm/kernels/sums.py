@@ -4,10 +4,10 @@ import numpy as np
 
 from .._jit import routine, step, strict
 from .job import place
-from .loads import load, load_part
-from .memory import cast, is_double
-from .reductions import added_up
-from .vectors import (
+from .language.loads import load, load_part
+from .language.memory import cast, is_double
+from .language.reductions import added_up
+from .language.vectors import (
     at_least,
     first_of,
     fma,

@@ -1,0 +1,1 @@
+"""What kernels are written in: pointers, vectors of 128 bytes, from memory and to it, their sums, elementary functions."""
