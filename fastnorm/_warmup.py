@@ -18,6 +18,7 @@ from ._threads import get_num_threads
 from ._warmup_family import LAYERS, FamilyPart
 from .functional._flow.arrange import arrange
 from .functional._flow.roles import BATCH, GROUP, INSTANCE, LAYER, RMS, Norm, for_inference
+from .functional._flow.running import move
 
 _WITH_INFERENCE = ("forward", "inference", "backward")
 _WITHOUT = ("forward", "backward")
@@ -53,10 +54,13 @@ class Part(NamedTuple):
         if self.mode == "forward":
             functional.layer_norm(x, axis=axis)
         elif self.mode == "backward":
-            functional.layer_norm_backward(x, x, one, one, axis=axis)
+            for weight in (one, np.ones(2)):  # of whose dtype gradients are added up
+                functional.layer_norm_backward(x, x, one, one, weight, axis=axis)
         else:
             layout = "NCL" if by_rows else "NLC"
             functional.batch_norm(np.stack([x, x]), one, one, layout=layout)
+            for running in (one, np.ones(2)):  # which training moves
+                move(running, 1.0, np.ones(2))
 
 
 def warmup(
