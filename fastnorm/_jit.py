@@ -20,28 +20,26 @@ from ._part import Part
 # round less; none of these three can undo compensated arithmetic. No `reassoc` either: the order of a sum is written out,
 # in vectors, and (x - high) - low stays what it is.
 _SAFE = {"contract", "nsz", "arcp"}
-# What Python never calls needs no wrappers, each of which compiles a copy of what it wraps.
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": Part}
 
 
-def step(function: Callable[..., Any]) -> Callable[..., Any]:
+def step(function: Callable[..., Any]) -> Part:
     """A piece of a kernel, always inlined: a call costs 10 to 15 ns, for an array is passed as seven numbers."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, forceinline=True, **_INNER)(function)  # type: ignore[no-any-return]
+    return Part(function, nogil=True, error_model="numpy", fastmath=_SAFE, forceinline=True)
 
 
-def routine(function: Callable[..., Any]) -> Callable[..., Any]:
+def routine(function: Callable[..., Any]) -> Part:
     """A piece of a kernel that is called seldom, or does much: compiled once, and called."""
-    return njit(nogil=True, error_model="numpy", fastmath=_SAFE, **_INNER)(function)  # type: ignore[no-any-return]
+    return Part(function, nogil=True, error_model="numpy", fastmath=_SAFE)
 
 
-def strict(function: Callable[..., Any]) -> Callable[..., Any]:
+def strict(function: Callable[..., Any]) -> Part:
     """A step without any of them, for the same bits wherever it is inlined.
 
     `arcp` makes a quotient a product, and what `contract` joins depends on what LLVM made of the code around it: of a vector
     of which one number is used, it made one number first.
     """
     # Unless it is told, Numba takes the flags of the function for which it compiles this one.
-    return njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True, **_INNER)(function)  # type: ignore[no-any-return]
+    return Part(function, nogil=True, error_model="numpy", fastmath=False, forceinline=True)
 
 
 def c_function(function: Callable[..., Any], signature: Any) -> Any:

@@ -71,7 +71,7 @@ class Map:
         self.step, self.inputs, self.outputs, self.sums = step, inputs, outputs, sums
         self.precise = precise  # are products float64, and added up in it from the first on?
         self.variant = variant  # what tells it from others whose steps have the same name
-        self.coefficients = len(inspect.signature(step.py_func).parameters) - inputs
+        self.coefficients = len(inspect.signature(step.function).parameters) - inputs
         self._phases = {}
 
     def phase(self, along: bool) -> Any:
@@ -79,7 +79,7 @@ class Map:
         if along not in self._phases:
             task = _task(self, along)
             # By which it is cached.
-            task.__name__ = self.step.__name__ + self.variant + ("_along" if along else "_over")
+            task.__name__ = self.step.function.__name__ + self.variant + ("_along" if along else "_over")
             self._phases[along] = Phase(task)
         return self._phases[along]
 
