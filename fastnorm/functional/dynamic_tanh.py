@@ -10,7 +10,7 @@ from .. import _checks
 from .._floats import cast, computed
 from ..kernels.activations import CODES
 from ..kernels.maps import elementwise
-from ._flow.map import Array, other_axes, placed, run
+from ._flow.map import Array, run
 
 
 class DynamicTanhGradients(NamedTuple):
@@ -139,7 +139,8 @@ def dynamic_tanh_backward(
     steepness = _one(alpha)
     _checks.activation(activation, CODES)
     _, backward = elementwise.dynamic_tanh(activation)
-    found = run(backward, [dy, x], _placed(x, axes, steepness, pair), other_axes(x, axes))
+    others = tuple(i for i in range(x.ndim) if i not in axes)
+    found = run(backward, [dy, x], _placed(x, axes, steepness, pair), others)
     of_alpha, dweight, dbias = found.sums
     dalpha = cast(np.full(steepness.shape, of_alpha.sum()), steepness.dtype)
     dweight, dbias = (cast(s.reshape(shape), own) for s in (dweight, dbias))
@@ -156,8 +157,12 @@ def _placed(
     x: Array, axes: tuple[int, ...], alpha: Array, pair: tuple[Array | None, Array | None]
 ) -> tuple[Array, ...]:
     """Steepness, weight and bias as coefficients of the maps."""
-    weight, bias = placed(x, axes, pair[0]), placed(x, axes, pair[1], missing=0.0)
-    return placed(x, (), cast(alpha, computed(x.dtype))), weight, bias
+    one, along = (1,) * x.ndim, tuple(n if i in axes else 1 for i, n in enumerate(x.shape))
+    weight, bias = (
+        np.full(one, missing, computed(x.dtype)) if p is None else p.reshape(along)
+        for p, missing in zip(pair, (1.0, 0.0), strict=True)
+    )
+    return cast(alpha, computed(x.dtype)).reshape(one), weight, bias
 
 
 def _one(alpha: Any) -> Array:

@@ -99,7 +99,7 @@ def evo_norm_b0(
         )
         return (y, nothing, nothing.copy()) if return_stats else y
     found = _grid.moments(INSTANCE, layout, x)
-    channels = Channels(x, layout)
+    channels = Channels.of(x, layout)
     batch = _of_batch(found, channels) if training or running is None else None
     weight, bias, v = parameters
     known = _deviations(channels, v, running, batch, found, added)
@@ -171,7 +171,7 @@ def evo_norm_b0_backward(
     found = _grid.Moments(mean, np.zeros(shape), var)
     if x.dtype == FLOAT64:
         found = _grid.moments(INSTANCE, layout, x)  # with digits of the mean that one number has no room for
-    channels, w = Channels(x, layout), np.ones(()) if weight is None else weight
+    channels, w = Channels.of(x, layout), np.ones(()) if weight is None else weight
     batch = _of_batch(found, channels) if training or running is None else None
     known = _deviations(channels, v, running, batch, found, added)
     sums = channels.sums(run(EVO_B0_SUMS, [dy, x], known, channels.others))

@@ -91,7 +91,7 @@ def evo_norm_s0(
     weight, bias, v = parameters_of(weight, bias, v, shared, x)
     added = _checks.eps(eps)
     found = _grid.moments(GROUP, (num_groups, layout), x)
-    rstd, channels = 1 / np.sqrt(found.variance + added), Channels(x, layout)
+    rstd, channels = 1 / np.sqrt(found.variance + added), Channels.of(x, layout)
     scale = _of_group(rstd, channels) if weight is None else _of_group(rstd, channels) * weight
     known = channels.of_channel(v), channels.of_both(scale), channels.of_channel(bias, missing=0.0)
     y = run(EVO_S0, [x], known, out=out, again=True).outputs[0]
@@ -168,7 +168,7 @@ def evo_norm_s0_backward(
         mean, tail = exact.mean, exact.tail
     else:
         tail = np.zeros(shape)
-    channels = Channels(x, layout)
+    channels = Channels.of(x, layout)
     gate = channels.of_channel(v)
     products, ones, of_v = channels.sums(run(EVO_S0_SUMS, [dy, x], [gate], channels.others))
     r, w = _of_group(rstd, channels), np.ones(()) if weight is None else weight

@@ -99,7 +99,7 @@ def filter_response_norm(
     tau = _checks.parameter(tau, "tau", shared.parameters, computed(x.dtype), shared.why)
     rstd = 1 / np.sqrt(moments(_RESPONSE, layout, x).variance + eps)
     y = run(
-        FILTER_RESPONSE, [x], _coefficients(Channels(x, layout), rstd, *pair, tau), out=out, again=True
+        FILTER_RESPONSE, [x], _coefficients(Channels.of(x, layout), rstd, *pair, tau), out=out, again=True
     ).outputs[0]
     return (y, rstd) if return_stats else y
 
@@ -168,7 +168,7 @@ def filter_response_norm_backward(
     rstd = _checks.parameter(
         rstd, "rstd", shared.statistic_shape(x.shape), FLOAT64, "as the forward call returned it"
     )
-    channels = Channels(x, layout)
+    channels = Channels.of(x, layout)
     known = _coefficients(channels, rstd, *pair, tau)
     products, passed, stopped = channels.sums(run(FILTER_RESPONSE_SUMS, [dy, x], known, channels.others))
     mean = products * (1.0 if weight is None else pair[0]) / max(1, channels.size)
