@@ -223,6 +223,23 @@ def test_packed_sequences(channels_last, rng):
         assert np.array_equal(mine_dx, gradients.dx[0])
 
 
+_RAGGED = {"layout": "NLC", "lengths": np.array([9, 1, 0, 4])}
+ONE_CHANNEL = {
+    "instance": lambda x: fastnorm.instance_norm(x, **_RAGGED),
+    "group": lambda x: fastnorm.group_norm(x, 1, **_RAGGED),
+    "batch": lambda x: fastnorm.batch_norm(x, training=True, **_RAGGED),
+    "switchable": lambda x: fastnorm.SwitchableNorm(1, layout="NLC")(x, lengths=_RAGGED["lengths"]),
+    "packed": lambda x: fastnorm.instance_norm(x.reshape(36, 1), cu_seqlens=np.array([0, 5, 36])),
+}
+
+
+@pytest.mark.parametrize("name", ONE_CHANNEL)
+def test_one_channel_of_several(name, rng):
+    """Its neighbours in memory are other channels, though its own stride is 1."""
+    x = rng.standard_normal((4, 9, 3)).astype(np.float32)[..., :1]
+    assert np.array_equal(ONE_CHANNEL[name](x), ONE_CHANNEL[name](x.copy()))
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_strides(data):

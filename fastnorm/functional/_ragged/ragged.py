@@ -188,7 +188,8 @@ class Ragged(ABC):
             return ()
         strides = element_strides(view)
         position, channel = strides[-2:] if self.channels_last else strides[:-3:-1]
-        innermost = channel if self.channels_last else position
+        # Of one channel the stride says nothing: it may be one of several that lie side by side.
+        innermost = channel if self.channels_last and self.channels > 1 else position
         if min(strides) < 1 or innermost != 1:
             return ()
         return self._starts(strides[0], position) * x.itemsize, (position, channel)
