@@ -223,6 +223,28 @@ def test_packed_sequences(channels_last, rng):
         assert np.array_equal(mine_dx, gradients.dx[0])
 
 
+@pytest.mark.parametrize("layout", ["NC", "CN"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_samples_of_one_position(layout, backwards, rng):
+    """What is packed then may have the axes, and the strides, of what it is packed from; x may lie backwards in memory."""
+    x, dy = rng.standard_normal((2, 6, 8)).astype(np.float32)[:, :: -1 if backwards else 1]
+    mask = np.array([1, 0, 1, 1, 0, 1], bool)
+    options = {"layout": layout, "mask": mask}
+
+    def turned(array):
+        return array if layout == "NC" else array.T
+
+    y, mean, rstd = fastnorm.batch_norm(turned(x), training=True, return_stats=True, **options)
+    found = fastnorm.batch_norm_backward(turned(dy), turned(x), mean, rstd, **options)
+    expected = fastnorm.batch_norm(x[mask], training=True)
+    gradients = fastnorm.batch_norm_backward(dy[mask], x[mask], mean, rstd)
+    in_groups = fastnorm.group_norm(turned(x), 2, **options)
+    pairs = (y, expected), (found.dx, gradients.dx), (in_groups, fastnorm.group_norm(x[mask], 2))
+    for result, of_valid in pairs:
+        assert np.array_equal(turned(result)[mask], of_valid)
+        assert not turned(result)[~mask].any()
+
+
 _RAGGED = {"layout": "NLC", "lengths": np.array([9, 1, 0, 4])}
 ONE_CHANNEL = {
     "instance": lambda x: fastnorm.instance_norm(x, **_RAGGED),

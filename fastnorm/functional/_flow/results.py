@@ -78,8 +78,8 @@ def streaming(arrays: int, nbytes: int, itemsize: int, once: bool = False) -> in
 
 
 def new(x: Array, shape: tuple[int, ...] | None = None) -> Array:
-    """An array like x, or with x's dtype and another shape, in memory that has been in use where it is large."""
-    return maker(np.empty_like(x, shape=shape))()
+    """An array like x, or with its dtype and another shape, in C order; in memory that has been in use where it is large."""
+    return maker(np.empty_like(x) if shape is None else np.empty(shape, x.dtype))()
 
 
 def _on_a_line(shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], size: int) -> Array:

@@ -72,7 +72,7 @@ class Ragged(ABC):
         packed = self._room(x)
         found = self._lies(x)
         if found is not None:
-            self._copy(self._packed(packed), found)
+            self._copy("pack", self._packed(packed), found)
             return packed
         view = self._canonical(x)
         with team(self._threads(packed)) as each:
@@ -103,7 +103,7 @@ class Ragged(ABC):
         """Write them to an array like x, and leave the others."""
         found = self._lies(result)
         if found is not None:
-            self._copy(found, self._packed(packed))
+            self._copy("unpack", found, self._packed(packed))
             return
         view = self._canonical(result)
         with team(self._threads(packed)) as each:
@@ -111,9 +111,9 @@ class Ragged(ABC):
         if not np.may_share_memory(view, result):
             self._put_back(view, result)
 
-    def _copy(self, to: Laid, source: Laid) -> None:
-        """Copy the positions of all samples."""
-        key = "copy", to.array.strides, source.array.strides
+    def _copy(self, which: str, to: Laid, source: Laid) -> None:
+        """Copy the positions of all samples. (A pack may have the shape and strides of the array that it is of.)"""
+        key = which, to.array.strides, source.array.strides, to.array.itemsize
         self.once(key, lambda: self._copies(to, source))(to.array, source.array)
 
     def _copies(self, to: Laid, source: Laid) -> Filling:
@@ -195,7 +195,7 @@ class Ragged(ABC):
         return self._starts(strides[0], position) * x.itemsize, (position, channel)
 
     def _packed(self, pack: Array) -> Laid:
-        return Laid(pack, *self.once(("pack", pack.strides), lambda: self._in_pack(pack)))
+        return Laid(pack, *self.once(("packed", pack.strides, pack.itemsize), lambda: self._in_pack(pack)))
 
     def _in_pack(self, pack: Array) -> tuple[Array, Strides]:
         if pack.ndim == 1:
