@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import fastnorm
 from fastnorm.functional._ragged import padded as _padded
@@ -134,3 +136,49 @@ def test_errors(name, options, error, message, rng):
 def test_offsets_that_are_none(offsets, rng):
     with pytest.raises(ValueError, match=r"cu_seqlens is .*, expected offsets that begin with 0"):
         fastnorm.instance_norm(np.ones((20, 6), np.float32), cu_seqlens=np.array(offsets, np.int32))
+
+
+@st.composite
+def memories(draw):
+    """A layout, a length for each axis, many of them 1, and how x lies: the order of its axes, and a slice of each."""
+    layout = "".join(draw(st.permutations("NC" + "LHW"[: draw(st.integers(0, 2))])))
+    shape = [draw(st.sampled_from([1, 1, 2, 3, 5, 8])) for _ in layout]
+    order = draw(st.permutations(range(len(shape))))
+    # (elements around it, slice) of an axis of n: all of it, every other one, the first or the last of more, backwards.
+    kinds = [
+        lambda n: (n, slice(None)),
+        lambda n: (2 * n, slice(None, None, 2)),
+        lambda n: (n + 2, slice(0, n)),
+        lambda n: (n + 2, slice(2, None)),
+        lambda n: (n, slice(None, None, -1)),
+    ]
+    return layout, shape, order, [draw(st.sampled_from(kinds)) for _ in shape]
+
+
+MASKED = {
+    "instance": lambda x, **of: fastnorm.instance_norm(x, **of),
+    "group": lambda x, **of: fastnorm.group_norm(x, 1, **of),
+    "batch": lambda x, **of: fastnorm.batch_norm(x, training=True, **of),
+    "layer": lambda x, layout, mask: fastnorm.layer_norm(x, axis=layout.index("C"), mask=mask),
+    "switchable": lambda x, layout, mask: fastnorm.SwitchableNorm(x.shape[layout.index("C")], layout=layout)(
+        x, mask=mask
+    ),
+}
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(memories(), st.sampled_from(sorted(MASKED)), st.integers(0, 2**32 - 1))
+def test_memory_does_not_matter(memory, name, seed):
+    """With as many axes as samples and channels alone, one channel or one position, in slices of larger arrays."""
+    (layout, shape, order, kinds), rng = memory, np.random.default_rng(seed)
+    axes = [kinds[axis](shape[axis]) for axis in order]
+    whole = rng.standard_normal([n for n, _ in axes])
+    x = whole[tuple(part for _, part in axes)].transpose(np.argsort(order))
+    mask = rng.random([n for n, letter in zip(shape, layout, strict=True) if letter != "C"]) > 0.3
+    if seed % 2:  # valid positions that touch, which are walked where they lie
+        mask = np.sort(mask, axis=-1)
+    if name == "batch" and mask.sum() < 2:
+        return  # refused
+    found, expected = (MASKED[name](a, layout=layout, mask=mask) for a in (x, x.copy()))
+    # Each rounds its sums in its own order: few roundings of what is of the size of 1.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
